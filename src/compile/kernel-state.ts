@@ -1,0 +1,61 @@
+/** The vocabulary between compile steps and drivers: what the kernel shall hold, as plain data. No logic. */
+import type { Cidr, Ipv4 } from '../model/address.ts';
+
+export const TABLES = ['raw', 'filter', 'nat'] as const;
+/** In the order in which they are committed: what is filtered first, what is translated last. */
+export type Table = (typeof TABLES)[number];
+
+/**
+ * The rules of one chain of ours, each without its `-A CHAIN` and in exactly the form in which `iptables-save`
+ * prints it, so that what the kernel holds can be compared as text. The same array object means the same rules.
+ */
+export type Rules = readonly string[];
+
+/** A rule of ours in a chain that is not ours. `first`: it must stay the first rule; `last`: anywhere, appended. */
+export interface Jump {
+  readonly chain: string;
+  readonly rule: string;
+  readonly place: 'first' | 'last';
+}
+
+export interface TableState {
+  /** By chain name; every name starts with `CLAW-`. */
+  readonly chains: ReadonlyMap<string, Rules>;
+  readonly jumps: readonly Jump[];
+}
+
+export type IptablesState = Readonly<Record<Table, TableState>>;
+
+export interface IpsetState {
+  readonly name: string;
+  /** Type and options as `ipset save` prints them after the name, e.g. `hash:net,net family inet maxelem 65536`. */
+  readonly create: string;
+  readonly members: ReadonlySet<string>;
+}
+
+/** The network of one workload: a veth pair between the node and a network namespace of its own. */
+export interface WorkloadLink {
+  readonly id: string;
+  /** The host end, `clawv` and the id. */
+  readonly hostInterface: string;
+  /** The network namespace's name below /run/netns. */
+  readonly netns: string;
+  readonly ip: Ipv4;
+  readonly mac: string;
+  readonly hostMac: string;
+  readonly gateway: Ipv4;
+  readonly prefix: number;
+  readonly mtu: number;
+}
+
+/** What the node itself needs: the gateway address on `lo`, the local route of the VIP range, forwarding. */
+export interface NodeNetwork {
+  readonly gateway: Ipv4;
+  readonly clusterIpRange: Cidr;
+  readonly subnet: Cidr;
+}
+
+/** Conntrack entries that must go: those of a service's VIP towards an endpoint, or all of a released workload. */
+export type ConntrackFlush =
+  | { readonly type: 'udp-endpoint'; readonly clusterIp: Ipv4; readonly endpointIp: Ipv4 }
+  | { readonly type: 'address'; readonly ip: Ipv4 };

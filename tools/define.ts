@@ -1,0 +1,60 @@
+/** How a command is declared: its name, schemas, annotations and the one manager call behind it. Free of any host's types. */
+import { z } from 'zod';
+import type { Managers } from '../src/managers/managers.ts';
+
+export type Effect =
+  /** Changes nothing. */
+  | 'read'
+  /** Adds or changes; nothing that worked stops working by design. */
+  | 'write'
+  /** Removes or stops something. */
+  | 'destroy';
+
+export const TOOLSETS = ['services', 'ingress', 'workloads', 'namespaces', 'network'] as const;
+export type Toolset = (typeof TOOLSETS)[number];
+
+/** What a handler answers. A mutation names its store revision: the door waits until that is programmed. */
+export interface Handled<Answer> {
+  readonly answer: Answer;
+  readonly revision?: number;
+}
+
+/** Whether the kernel holds what the answer says; `reason` says why it does not. */
+export const enforcement = {
+  enforced: z.boolean().describe('Whether the kernel holds it now'),
+  reason: z.string().optional().describe('Why it is not enforced'),
+};
+
+export interface ToolDefinition<Input extends z.ZodObject, Output extends z.ZodObject> {
+  /** The dotted id, e.g. `service.create`. */
+  readonly command: string;
+  readonly title: string;
+  /** One line that lets a model choose right. */
+  readonly description: string;
+  readonly toolset: Toolset;
+  readonly effect: Effect;
+  /** Whether calling twice with the same arguments changes nothing more. */
+  readonly idempotent: boolean;
+  readonly input: Input;
+  readonly output: Output;
+  /** Arguments of the interface that are not built yet, by name: giving one is refused with NOT_SUPPORTED and this hint. */
+  readonly notYet?: Readonly<Record<string, string>>;
+  readonly handle: (managers: Managers, input: z.output<Input>, signal: AbortSignal) => Promise<Handled<Omit<z.input<Output>, 'enforced' | 'reason'>>>;
+}
+
+/** A tool as the door and the surfaces see it: arguments unknown until its schema has parsed them. */
+export interface Tool extends Omit<ToolDefinition<z.ZodObject, z.ZodObject>, 'handle'> {
+  /** The MCP and OpenClaw name: dots as underscores. */
+  readonly toolName: string;
+  /** Parses, then runs. Throws z.ZodError on bad arguments. */
+  readonly run: (managers: Managers, input: unknown, signal: AbortSignal) => Promise<Handled<Record<string, unknown>>>;
+}
+
+export function defineTool<Input extends z.ZodObject, Output extends z.ZodObject>(definition: ToolDefinition<Input, Output>): Tool {
+  const { handle, ...rest } = definition;
+  return {
+    ...rest,
+    toolName: definition.command.replaceAll('.', '_'),
+    run: async (managers, input, signal) => handle(managers, definition.input.parse(input), signal),
+  };
+}
