@@ -1,0 +1,75 @@
+/** Reads what `iptables-save` prints: the chains of ours and our jumps in foreign chains; it never keeps foreign rules. */
+import { ClawError } from '../errors.ts';
+import type { Rules } from '../compile/kernel-state.ts';
+
+export const OWN_CHAIN_PREFIX = 'CLAW-';
+
+/** A rule of ours found in a chain that is not ours; `index` counts from 0 in that chain. */
+export interface PlacedJump {
+  readonly chain: string;
+  readonly rule: string;
+  readonly index: number;
+}
+
+/** What is ours in one table. */
+export interface ProgrammedTable {
+  readonly chains: ReadonlyMap<string, Rules>;
+  readonly jumps: readonly PlacedJump[];
+}
+
+/** What is ours, by table. Throws ClawError `NOT_SUPPORTED` for a table that iptables cannot show. */
+export function parseIptablesSave(text: string): ReadonlyMap<string, ProgrammedTable> {
+  const tables = new Map<string, TableUnderWay>();
+  let table = newTable();
+  for (const line of text.split('\n')) {
+    if (line.startsWith('-A ')) readRule(table, line);
+    else if (line.startsWith(`:${OWN_CHAIN_PREFIX}`)) table.chains.set(line.slice(1, line.indexOf(' ')), []);
+    else if (line.startsWith('*')) tables.set(line.slice(1), (table = newTable()));
+    else refuseIncompatible(line);
+  }
+  return tables;
+}
+
+/** Whether the rule (without `-A CHAIN`) jumps or goes to a chain of ours. Text in quotes, such as a comment, does not count. */
+export function targetsOwnChain(rule: string): boolean {
+  const target = TARGET.exec(rule.includes('"') ? rule.replace(QUOTED, '""') : rule)?.[1];
+  return target?.startsWith(OWN_CHAIN_PREFIX) === true;
+}
+
+const QUOTED = /"(?:[^"\\]|\\.)*"/g;
+const TARGET = /(?:^| )-[jg] (\S+)/;
+
+interface TableUnderWay {
+  readonly chains: Map<string, string[]>;
+  readonly jumps: PlacedJump[];
+  /** How many rules of each foreign chain were read. */
+  readonly foreign: Map<string, number>;
+}
+
+function newTable(): TableUnderWay {
+  return { chains: new Map(), jumps: [], foreign: new Map() };
+}
+
+function readRule(table: TableUnderWay, line: string): void {
+  const end = line.indexOf(' ', 3);
+  // A rule without any match or target is only `-A CHAIN`.
+  const chain = end < 0 ? line.slice(3) : line.slice(3, end);
+  const rule = end < 0 ? '' : line.slice(end + 1);
+  const own = table.chains.get(chain);
+  if (own !== undefined) {
+    own.push(rule);
+    return;
+  }
+  const index = table.foreign.get(chain) ?? 0;
+  table.foreign.set(chain, index + 1);
+  if (targetsOwnChain(rule)) table.jumps.push({ chain, rule, index });
+}
+
+/** iptables-nft leaves out a table that holds rules made by nft itself, and says so in a comment. */
+function refuseIncompatible(line: string): void {
+  const table = /^# Table `(\w+)' is incompatible/.exec(line)?.[1];
+  if (table === undefined || !['raw', 'filter', 'nat'].includes(table)) return;
+  throw new ClawError('NOT_SUPPORTED', `the iptables table ${table} holds rules that only nft can show`, {
+    hint: `Look at \`nft list table ip ${table}\` and move those rules into a table of another name.`,
+  });
+}
