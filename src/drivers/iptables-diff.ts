@@ -1,21 +1,33 @@
-/** Computes the restore lines that turn what a table holds of ours into what it shall hold; pure, it never runs anything. */
+/** Computes what turns that which a table holds of ours into what it shall hold; pure, it never runs anything. */
 import { ClawError } from '../errors.ts';
 import type { Jump, Rules, TableState } from '../compile/kernel-state.ts';
 import { OWN_CHAIN_PREFIX, type PlacedJump, type ProgrammedTable } from './iptables-save.ts';
 
-/** The lines between `*table` and `COMMIT`; none when nothing differs. All of them take effect in one transaction. */
-export function diffTable(programmed: ProgrammedTable, desired: TableState): string[] {
-  const changed = changedChains(programmed.chains, desired.chains);
-  const stale = staleChains(programmed.chains, desired.chains);
-  return [
-    // Declaring a chain makes it, or empties it. All come first: a rule may name only chains that exist, and a stale chain
-    // can be deleted only after the rules that refer to it, those of other stale chains among them, are gone.
-    ...changed.map(([name]) => `:${name} - [0:0]`),
-    ...stale.map((name) => `:${name} - [0:0]`),
-    ...changed.flatMap(([name, rules]) => rules.map((rule) => appended(name, rule))),
-    ...diffJumps(programmed.jumps, desired.jumps),
-    ...stale.map((name) => `-X ${name}`),
-  ];
+/** What has to change in one table. */
+export interface TableDifference {
+  /** Chains the table does not hold yet: no rule that is in force refers to them. */
+  readonly created: readonly ChainRules[];
+  /** Chains whose rules differ; each is rewritten whole. */
+  readonly rewritten: readonly ChainRules[];
+  /** `-D`, `-I` and `-A` lines for foreign chains. */
+  readonly jumps: readonly string[];
+  /** Chains to delete. */
+  readonly stale: readonly string[];
+}
+
+export interface ChainRules {
+  readonly name: string;
+  readonly rules: Rules;
+}
+
+export function diffTable(programmed: ProgrammedTable, desired: TableState): TableDifference {
+  const { created, rewritten } = changedChains(programmed.chains, desired.chains);
+  return {
+    created,
+    rewritten,
+    jumps: diffJumps(programmed.jumps, desired.jumps),
+    stale: programmed.chains === desired.chains ? [] : [...programmed.chains.keys()].filter((name) => !desired.chains.has(name)),
+  };
 }
 
 /** The table as it is once the desired state is in force. */
@@ -31,30 +43,23 @@ export function asProgrammed(desired: TableState): ProgrammedTable {
   return { chains: desired.chains, jumps };
 }
 
-function changedChains(programmed: ReadonlyMap<string, Rules>, desired: ReadonlyMap<string, Rules>): [string, Rules][] {
-  if (programmed === desired) return [];
-  const changed: [string, Rules][] = [];
+function changedChains(programmed: ReadonlyMap<string, Rules>, desired: ReadonlyMap<string, Rules>): Pick<TableDifference, 'created' | 'rewritten'> {
+  const created: ChainRules[] = [];
+  const rewritten: ChainRules[] = [];
+  if (programmed === desired) return { created, rewritten };
   for (const [name, rules] of desired) {
     const known = programmed.get(name);
     // The same array means the same rules, so that one change among thousands of chains costs microseconds.
     if (known === rules || (known !== undefined && sameRules(known, rules))) continue;
     // Declared under another name, a chain of somebody else's would be emptied, and one of ours never found again.
     if (!name.startsWith(OWN_CHAIN_PREFIX)) throw new ClawError('INTERNAL', `chain ${name} does not start with ${OWN_CHAIN_PREFIX}`);
-    changed.push([name, rules]);
+    (known === undefined ? created : rewritten).push({ name, rules });
   }
-  return changed;
-}
-
-function staleChains(programmed: ReadonlyMap<string, Rules>, desired: ReadonlyMap<string, Rules>): string[] {
-  return programmed === desired ? [] : [...programmed.keys()].filter((name) => !desired.has(name));
+  return { created, rewritten };
 }
 
 function sameRules(a: Rules, b: Rules): boolean {
   return a.length === b.length && a.every((rule, index) => rule === b[index]);
-}
-
-function appended(chain: string, rule: string): string {
-  return rule === '' ? `-A ${chain}` : `-A ${chain} ${rule}`;
 }
 
 function diffJumps(programmed: readonly PlacedJump[], desired: readonly Jump[]): string[] {
