@@ -32,9 +32,11 @@ export function toNumber(address: Ipv4): number {
   return address.split('.').reduce((sum, octet) => sum * 256 + Number(octet), 0);
 }
 
-/** The address of an unsigned 32-bit number. */
+/** The address of an unsigned 32-bit number. Throws RangeError for any other number. */
 export function fromNumber(value: number): Ipv4 {
-  return ipv4.parse([24, 16, 8, 0].map((shift) => (value >>> shift) & 255).join('.'));
+  const text = `${value >>> 24}.${(value >>> 16) & 255}.${(value >>> 8) & 255}.${value & 255}`;
+  if (!isAddressText(text, value)) throw new RangeError(`${value} is not an unsigned 32-bit number`);
+  return text;
 }
 
 /** First and last address of a range as numbers, and its prefix length in bits. */
@@ -57,6 +59,11 @@ export function overlaps(a: Cidr, b: Cidr): boolean {
   const x = bounds(a);
   const y = bounds(b);
   return x.first <= y.last && y.first <= x.last;
+}
+
+/** Four octets of an unsigned 32-bit number are an address by construction; allocators make too many of them to parse each. */
+function isAddressText(text: string, value: number): text is Ipv4 {
+  return Number.isInteger(value) && value >= 0 && value <= 0xffffffff && text !== '';
 }
 
 function isCidr(text: string): boolean {
