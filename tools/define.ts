@@ -13,10 +13,14 @@ export type Effect =
 export const TOOLSETS = ['services', 'ingress', 'workloads', 'namespaces', 'network'] as const;
 export type Toolset = (typeof TOOLSETS)[number];
 
-/** What a handler answers. A mutation names its store revision: the door waits until that is programmed. */
+/**
+ * What a handler answers. With a `revision` the door adds whether that is programmed: after a mutation it waits for it,
+ * after a read it only looks. `notEnforced` says why the answer can not be enforced at all.
+ */
 export interface Handled<Answer> {
   readonly answer: Answer;
   readonly revision?: number;
+  readonly notEnforced?: string;
 }
 
 /** Whether the kernel holds what the answer says; `reason` says why it does not. */

@@ -12,7 +12,8 @@ export const servicePort = z.strictObject({
   name: portName.optional(),
   port,
   protocol,
-  targetPort,
+  /** The endpoints' port; the service's own when absent. */
+  targetPort: targetPort.optional(),
 });
 export type ServicePort = z.infer<typeof servicePort>;
 

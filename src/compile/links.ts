@@ -1,0 +1,33 @@
+/** The veth pairs and addresses of this node's workloads. Pure. */
+import { bounds, toNumber, type Ipv4 } from '../model/address.ts';
+import { WORKLOAD_INTERFACE_PREFIX, type Node } from '../model/node.ts';
+import type { Workload } from '../model/workload.ts';
+import type { NodeNetwork, WorkloadLink } from './kernel-state.ts';
+
+/** One link per workload that the store places on this node, also while it starts, stops or has ended. */
+export function compileLinks(node: Node, workloads: Iterable<Workload>): WorkloadLink[] {
+  return [...workloads]
+    .filter((workload) => workload.node === node.id)
+    .map((workload) => ({
+      id: workload.id,
+      hostInterface: `${WORKLOAD_INTERFACE_PREFIX}${workload.id}`,
+      netns: `claw-${workload.id}`,
+      ip: workload.ip,
+      mac: macOf('02:c1', workload.ip),
+      hostMac: macOf('02:c0', workload.ip),
+      gateway: node.gateway,
+      prefix: bounds(node.subnet).prefix,
+      mtu: node.mtu,
+    }))
+    .toSorted((a, b) => (a.id < b.id ? -1 : 1));
+}
+
+export function compileNodeNetwork(node: Node): NodeNetwork {
+  return { gateway: node.gateway, clusterIpRange: node.ranges.clusterIp, subnet: node.subnet };
+}
+
+/** A locally administered MAC that follows from the address: the same after every restart, unique while the address is. */
+function macOf(prefix: string, ip: Ipv4): string {
+  const hex = toNumber(ip).toString(16).padStart(8, '0');
+  return `${prefix}:${hex.match(/../g)?.join(':') ?? ''}`;
+}

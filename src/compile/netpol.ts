@@ -1,0 +1,86 @@
+/** Who may send through this node at all: the skeleton of CLAW-NETPOL, anti-spoofing and the refusal of untranslated VIPs. Pure. */
+import { WORKLOAD_INTERFACE_PREFIX, type Node } from '../model/node.ts';
+import type { Rules, TableState, WorkloadLink } from './kernel-state.ts';
+
+const OURS = `${WORKLOAD_INTERFACE_PREFIX}+`;
+
+/**
+ * The filter table. Everything to or from a workload interface ends in ACCEPT, DROP or REJECT here and never returns to
+ * foreign rules. An interface with our prefix that no known workload owns is dropped, also while no agent runs.
+ */
+export function compileFilter(node: Node, links: readonly WorkloadLink[]): TableState {
+  const vips = node.ranges.clusterIp;
+  return {
+    chains: new Map<string, Rules>([
+      [
+        'CLAW-NETPOL',
+        [
+          `-i ${OURS} -g CLAW-WORKLOAD`,
+          `-o ${OURS} -g CLAW-WORKLOAD`,
+          // Through a VIP to an endpoint outside: no workload interface is touched, yet it is our translation.
+          `-m conntrack --ctstate NEW --ctorigdst ${vips} -j CLAW-OUTSIDE`,
+        ],
+      ],
+      [
+        'CLAW-WORKLOAD',
+        [
+          '-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT',
+          // Packets that fit no connection would leave untranslated.
+          '-m conntrack --ctstate INVALID -j DROP',
+          // Conntrack takes up a TCP stream in its middle: without this, deleting an entry would not cut a connection.
+          '-p tcp -m conntrack --ctstate NEW -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j REJECT --reject-with tcp-reset',
+          `! -i ${OURS} -j CLAW-OUTSIDE`,
+          `-i ${OURS} -j CLAW-EGRESS`,
+          `-o ${OURS} -j CLAW-INGRESS`,
+          '-j ACCEPT',
+        ],
+      ],
+      // The node's own processes never pass FORWARD, so what comes here from elsewhere is a foreign machine or bridge.
+      ['CLAW-OUTSIDE', [...node.exposeTo.map((range) => `-s ${range} -j RETURN`), '-j DROP']],
+      ...dispatch('CLAW-EGRESS', '-i', links, (link) => `-i ${link.hostInterface} -j RETURN`),
+      ...dispatch('CLAW-INGRESS', '-o', links, (link) => `-o ${link.hostInterface} -j RETURN`),
+      // A packet that still carries a VIP was not translated: no such service, port or healthy endpoint.
+      [
+        'CLAW-INPUT',
+        [
+          `-i ${OURS} -j CLAW-REJECT`,
+          '-i lo -j CLAW-REJECT',
+          ...node.exposeTo.map((range) => `-s ${range} -j CLAW-REJECT`),
+          '-j DROP',
+        ],
+      ],
+      ['CLAW-REJECT', ['-p tcp -j REJECT --reject-with tcp-reset', '-j REJECT --reject-with icmp-port-unreachable']],
+    ]),
+    jumps: [
+      { chain: 'FORWARD', rule: '-m comment --comment clawnode -j CLAW-NETPOL', place: 'first' },
+      { chain: 'INPUT', rule: `-d ${vips} -m comment --comment clawnode -j CLAW-INPUT`, place: 'first' },
+      { chain: 'OUTPUT', rule: `-d ${vips} -m comment --comment clawnode -j CLAW-REJECT`, place: 'first' },
+    ],
+  };
+}
+
+/** The raw table: what comes from a workload's interface must carry that workload's IP and MAC. */
+export function compileRaw(links: readonly WorkloadLink[]): TableState {
+  return {
+    chains: new Map(
+      dispatch('CLAW-SPOOF', '-i', links, (link) => `-s ${link.ip}/32 -i ${link.hostInterface} -m mac --mac-source ${link.mac} -j RETURN`),
+    ),
+    jumps: [{ chain: 'PREROUTING', rule: `-i ${OURS} -m comment --comment clawnode -j CLAW-SPOOF`, place: 'first' }],
+  };
+}
+
+/**
+ * A two-level dispatch by the first hex digit of the interface's id: 16 and some comparisons instead of one per workload.
+ * Whatever interface it does not know is dropped.
+ */
+function dispatch(chain: string, direction: '-i' | '-o', links: readonly WorkloadLink[], rule: (link: WorkloadLink) => string): [string, Rules][] {
+  const byDigit = Map.groupBy(links, (link) => link.id.charAt(0));
+  const digits = [...byDigit.keys()].toSorted();
+  return [
+    [chain, [...digits.map((digit) => `${direction} ${WORKLOAD_INTERFACE_PREFIX}${digit}+ -g ${chain}-${digit}`), '-j DROP']],
+    ...digits.map((digit): [string, Rules] => {
+      const group = (byDigit.get(digit) ?? []).toSorted((a, b) => (a.id < b.id ? -1 : 1));
+      return [`${chain}-${digit}`, [...group.map(rule), '-j DROP']];
+    }),
+  ];
+}

@@ -1,0 +1,63 @@
+/** The agent's configuration file (YAML): its schema and how it is read. All fields have defaults. */
+import { readFile } from 'node:fs/promises';
+import { parse } from 'yaml';
+import { z } from 'zod';
+import { ClawError } from './errors.ts';
+import { cidr, port } from './model/address.ts';
+import { name } from './model/name.ts';
+import { ranges } from './model/node.ts';
+
+export const configSchema = z.strictObject({
+  nodeId: name.optional().describe('Name of this node; the host name when left out'),
+  nodeNumber: z.int().min(1).max(255).default(1).describe('Third octet of the workload subnet'),
+  ranges: ranges.prefault({}),
+  exposeTo: z.array(cidr).default([]).describe('Source ranges outside this node that may open connections to workloads and virtual IPs'),
+  ingress: z.strictObject({ port: port.prefault(8443), uid: z.int().min(1).default(64_180).describe('User id of the proxy in host mode') }).prefault({}),
+  workloads: z
+    .strictObject({
+      process: z
+        .strictObject({
+          enabled: z.boolean().default(false).describe('Let workload.run start processes on the host'),
+          uid: z.int().min(1).optional().describe('User id that they run as'),
+        })
+        .prefault({}),
+    })
+    .prefault({}),
+  logLevel: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
+});
+export type Config = z.output<typeof configSchema>;
+
+/** Throws CONFIG_INVALID with the path of the wrong field. Without a file, all defaults. */
+export async function readConfig(file: string | undefined): Promise<Config> {
+  const result = configSchema.safeParse(file === undefined ? {} : await readYaml(file));
+  if (result.success) {
+    const { enabled, uid } = result.data.workloads.process;
+    if (enabled && uid === undefined) {
+      throw new ClawError('CONFIG_INVALID', 'workloads.process.enabled needs a uid that the processes run as', {
+        path: 'workloads.process.uid',
+        hint: 'Give the numeric id of a user that owns nothing else.',
+      });
+    }
+    return result.data;
+  }
+  const [issue] = result.error.issues;
+  const path = issue?.path.join('.') ?? '';
+  throw new ClawError('CONFIG_INVALID', `${file ?? 'the configuration'}: ${path === '' ? '' : `${path}: `}${issue?.message ?? 'wrong'}`, {
+    path,
+    hint: 'docs/configuration.md lists all fields.',
+    cause: result.error,
+  });
+}
+
+async function readYaml(file: string): Promise<unknown> {
+  try {
+    const parsed: unknown = parse(await readFile(file, 'utf8'));
+    return parsed ?? {};
+  } catch (error) {
+    throw new ClawError('CONFIG_INVALID', `${file} can not be read: ${error instanceof Error ? error.message : String(error)}`, {
+      path: 'config',
+      hint: 'Give the path of a YAML file.',
+      cause: error,
+    });
+  }
+}

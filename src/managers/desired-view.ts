@@ -1,0 +1,191 @@
+/** An in-memory copy of the store's records, kept true by its watch; parses each record once and never writes. */
+import type { Logger } from 'pino';
+import { ipv4, type Ipv4 } from '../model/address.ts';
+import { ingress, type Ingress } from '../model/ingress.ts';
+import { namespace, type Namespace } from '../model/namespace.ts';
+import type { Desired } from '../model/observed.ts';
+import { service, type Service } from '../model/service.ts';
+import { workload, type Workload } from '../model/workload.ts';
+import { allocationRecord, cursorRecord } from '../ipam/keys.ts';
+import { Compacted, type Store, type StoreEvent, type StoreItem } from '../store/store.ts';
+
+/** One range's allocations as `ipam/allocate` takes them, with the revision of each address's record for compare-and-set. */
+export interface AllocationTable {
+  readonly taken: ReadonlyMap<Ipv4, string>;
+  /** Address -> epoch ms of its release. */
+  readonly released: ReadonlyMap<Ipv4, number>;
+  readonly last: Ipv4 | undefined;
+}
+
+export interface DesiredView {
+  readonly state: Desired;
+  /** Of a range: `clusterip` or `workload/<node>`. */
+  allocations(pool: string): AllocationTable;
+  /** The revision of the key's last write, 0 when it does not exist. */
+  modRevision(key: string): number;
+  /** Resolves when the copy has seen the revision. */
+  reached(revision: number, signal?: AbortSignal): Promise<void>;
+  onChange(listener: () => void): () => void;
+  close(): Promise<void>;
+}
+
+interface MutableTable {
+  readonly taken: Map<Ipv4, string>;
+  readonly released: Map<Ipv4, number>;
+  last: Ipv4 | undefined;
+}
+
+interface MutableState {
+  revision: number;
+  workloadGeneration: number;
+  readonly services: Map<string, Service>;
+  readonly ingresses: Map<string, Ingress>;
+  readonly workloads: Map<string, Workload>;
+  readonly namespaces: Map<string, Namespace>;
+}
+
+/** Lists the whole store, then follows it until closed. A record that can not be read is logged and left out. */
+export async function openDesiredView(store: Store, logger: Logger): Promise<DesiredView> {
+  const state: MutableState = {
+    revision: 0,
+    workloadGeneration: 0,
+    services: new Map(),
+    ingresses: new Map(),
+    workloads: new Map(),
+    namespaces: new Map(),
+  };
+  const revisions = new Map<string, number>();
+  const tables = new Map<string, MutableTable>();
+  const listeners = new Set<() => void>();
+  const ended = new AbortController();
+
+  const table = (pool: string): MutableTable => {
+    const known = tables.get(pool);
+    if (known !== undefined) return known;
+    const made: MutableTable = { taken: new Map(), released: new Map(), last: undefined };
+    tables.set(pool, made);
+    return made;
+  };
+
+  const remove = (key: string): void => {
+    const [kind = '', ...rest] = key.split('/');
+    revisions.delete(key);
+    if (kind === 'ipam') {
+      const { pool, ip } = allocationPlace(rest);
+      if (ip !== undefined) {
+        table(pool).taken.delete(ip);
+        table(pool).released.delete(ip);
+      }
+      return;
+    }
+    if (kind === 'workloads') state.workloadGeneration += 1;
+    recordMaps(state)[kind]?.delete(key);
+  };
+
+  const put = (item: StoreItem): void => {
+    const [kind = '', ...rest] = item.key.split('/');
+    revisions.set(item.key, item.modRevision);
+    if (kind === 'services') state.services.set(item.key, service.parse(item.value));
+    else if (kind === 'ingresses') state.ingresses.set(item.key, ingress.parse(item.value));
+    else if (kind === 'namespaces') state.namespaces.set(item.key, namespace.parse(item.value));
+    else if (kind === 'workloads') {
+      state.workloads.set(item.key, workload.parse(item.value));
+      state.workloadGeneration += 1;
+    } else if (kind === 'ipam') putAllocation(table, rest, item.value);
+  };
+
+  const apply = (event: StoreEvent): void => {
+    if (event.type === 'delete') return remove(event.key);
+    try {
+      put(event.item);
+    } catch (error) {
+      logger.error({ key: event.item.key, err: error }, 'a record of the store can not be read and is left out');
+    }
+  };
+
+  const load = async (): Promise<void> => {
+    const { items, revision } = await store.list('');
+    const alive = new Set(items.map((item) => item.key));
+    for (const key of [...revisions.keys()].filter((known) => !alive.has(known))) remove(key);
+    for (const item of items) if (revisions.get(item.key) !== item.modRevision) apply({ type: 'put', item });
+    state.revision = revision;
+  };
+
+  const follow = async (): Promise<void> => {
+    while (!ended.signal.aborted) {
+      try {
+        for await (const batch of store.watch('', state.revision, ended.signal)) {
+          for (const event of batch.events) apply(event);
+          state.revision = batch.revision;
+          for (const listener of listeners) listener();
+        }
+      } catch (error) {
+        if (!(error instanceof Compacted)) throw error;
+        await load();
+        for (const listener of listeners) listener();
+      }
+    }
+  };
+
+  await load();
+  const following = follow().catch((error: unknown) => {
+    if (!ended.signal.aborted) logger.fatal({ err: error }, 'the store can no longer be watched');
+  });
+
+  return {
+    state,
+    allocations: table,
+    modRevision: (key) => revisions.get(key) ?? 0,
+    reached: (revision, signal) =>
+      new Promise((resolve, reject) => {
+        if (state.revision >= revision) return resolve();
+        const stop = (): void => {
+          listeners.delete(look);
+          signal?.removeEventListener('abort', abort);
+        };
+        const look = (): void => {
+          if (state.revision < revision) return;
+          stop();
+          resolve();
+        };
+        const abort = (): void => {
+          stop();
+          reject(signal?.reason);
+        };
+        listeners.add(look);
+        signal?.addEventListener('abort', abort, { once: true });
+      }),
+    onChange: (listener) => {
+      listeners.add(listener);
+      return () => void listeners.delete(listener);
+    },
+    close: async () => {
+      ended.abort();
+      await following;
+    },
+  };
+}
+
+function recordMaps(state: MutableState): Record<string, Map<string, unknown>> {
+  return { services: state.services, ingresses: state.ingresses, workloads: state.workloads, namespaces: state.namespaces };
+}
+
+/** `clusterip/10.201.0.1` and `workload/node-a/10.200.1.2` name an address; `cursor/<pool>` names none. */
+function allocationPlace(parts: readonly string[]): { pool: string; ip: Ipv4 | undefined } {
+  if (parts[0] === 'cursor') return { pool: parts.slice(1).join('/'), ip: undefined };
+  return { pool: parts.slice(0, -1).join('/'), ip: ipv4.parse(parts.at(-1)) };
+}
+
+function putAllocation(table: (pool: string) => MutableTable, parts: readonly string[], value: unknown): void {
+  const { pool, ip } = allocationPlace(parts);
+  const target = table(pool);
+  if (ip === undefined) {
+    target.last = cursorRecord.parse(value).last;
+    return;
+  }
+  const record = allocationRecord.parse(value);
+  target.taken.delete(ip);
+  target.released.delete(ip);
+  if ('owner' in record) target.taken.set(ip, record.owner);
+  else target.released.set(ip, Date.parse(record.releasedAt));
+}

@@ -1,0 +1,127 @@
+/** Ingresses: their invariants and their store writes. Never programs anything. */
+import type { CreateIngress, UpdateIngress } from '../../tools/ingress.ts';
+import { httpTargets, routeKey } from '../compile/routes.ts';
+import { ClawError } from '../errors.ts';
+import type { Ingress, IngressRule } from '../model/ingress.ts';
+import { recordKey, type Named } from '../model/record.ts';
+import { page } from './paging.ts';
+import { createRecord, deleteRecord, replaceRecord, requireRecord, requireRoom } from './records.ts';
+import type { World } from './world.ts';
+
+const MISSING = { code: 'INGRESS_NOT_FOUND', listWith: 'ingress.list' } as const;
+const NO_TLS = 'TLS is not built yet: the ingress is stored, and nothing is served in plain instead';
+
+export function ingressManager(world: World) {
+  const find = (input: Named): Ingress => requireRecord(world.desired.ingresses, recordKey('ingresses', input), MISSING);
+  const written = (ingress: Ingress, revision: number) => ({
+    answer: {
+      namespace: ingress.namespace,
+      name: ingress.name,
+      tls: ingress.tls,
+      success: true as const,
+      urls: urls(world, ingress),
+      warnings: warnings(world, ingress),
+    },
+    revision,
+    ...(ingress.tls ? { notEnforced: NO_TLS } : {}),
+  });
+
+  return {
+    create: async (input: CreateIngress) => {
+      requireDistinct(input.rules);
+      const { answer, revision } = await world.mutate(() => {
+        const key = recordKey('ingresses', input);
+        if (world.desired.ingresses.has(key)) {
+          throw new ClawError('INGRESS_EXISTS', `ingress ${input.namespace}/${input.name} exists already`, {
+            path: 'name',
+            hint: 'ingress.update changes it; ingress.delete removes it.',
+          });
+        }
+        requireRoom(world.desired.ingresses, 'ingresses');
+        const ingress: Ingress = { v: 1, createdAt: world.now().toISOString(), ...input };
+        return { ...createRecord(world, key, ingress), answer: ingress };
+      });
+      return written(answer, revision);
+    },
+
+    update: async (input: UpdateIngress) => {
+      if (input.rules !== undefined) requireDistinct(input.rules);
+      const { answer, revision } = await world.mutate(() => {
+        const old = find(input);
+        const updated: Ingress = { ...old, rules: input.rules ?? old.rules, tls: input.tls ?? old.tls };
+        return { ...replaceRecord(world, recordKey('ingresses', input), updated), answer: updated };
+      });
+      return written(answer, revision);
+    },
+
+    delete: async (input: Named) => {
+      const { answer, revision } = await world.mutate(() => ({
+        ...deleteRecord(world, recordKey('ingresses', find(input))),
+        answer: { namespace: input.namespace, name: input.name, deleted: true as const },
+      }));
+      return { answer, revision };
+    },
+
+    get: async (input: Named) => {
+      const ingress = find(input);
+      return { answer: shown(world, ingress), revision: world.desired.revision, ...(ingress.tls ? { notEnforced: NO_TLS } : {}) };
+    },
+
+    list: async (input: { limit: number; cursor?: string | undefined; namespace?: string | undefined }) => {
+      const { items, ...paging } = page(world.desired.ingresses, input);
+      return { answer: { ...paging, ingresses: items.map((ingress) => shown(world, ingress)) } };
+    },
+  };
+}
+
+function shown(world: World, ingress: Ingress) {
+  return {
+    namespace: ingress.namespace,
+    name: ingress.name,
+    rules: ingress.rules.map((rule) => ({ ...rule, ready: !ingress.tls && isReady(world, ingress, rule) })),
+    tls: ingress.tls,
+    urls: urls(world, ingress),
+    createdAt: ingress.createdAt,
+  };
+}
+
+function isReady(world: World, ingress: Ingress, rule: IngressRule): boolean {
+  const service = world.desired.services.get(recordKey('services', { namespace: ingress.namespace, name: rule.service }));
+  return service !== undefined && httpTargets(service, world.endpointsOf).length > 0;
+}
+
+function urls(world: World, ingress: Ingress): string[] {
+  const { port } = world.health().ingress;
+  return ingress.rules.map((rule) => `${ingress.tls ? 'https' : 'http'}://${rule.host}:${port}${rule.path}`);
+}
+
+/** What the user should know but may have meant: an ingress is accepted before its service exists. */
+function warnings(world: World, ingress: Ingress): string[] {
+  const names = [...new Set(ingress.rules.map((rule) => rule.service))];
+  const absent = names.flatMap((name) => {
+    const service = world.desired.services.get(recordKey('services', { namespace: ingress.namespace, name }));
+    if (service === undefined) return [`service ${name} does not exist yet: until then requests are answered with 503`];
+    if (!service.ports.some((port) => port.protocol === 'tcp')) return [`service ${name} has no TCP port: requests are answered with 503`];
+    return [];
+  });
+  const others = [...world.desired.ingresses.values()].filter((other) => other.namespace !== ingress.namespace || other.name !== ingress.name);
+  const claimed = new Map(others.flatMap((other) => other.rules.map((rule) => [routeKey(rule), other] as const)));
+  const taken = ingress.rules.flatMap((rule) => {
+    const other = claimed.get(routeKey(rule));
+    return other === undefined ? [] : [`ingress ${other.namespace}/${other.name} has a rule for ${rule.host}${rule.path} too: the older one answers`];
+  });
+  return [...absent, ...taken];
+}
+
+function requireDistinct(rules: readonly IngressRule[]): void {
+  const seen = new Set<string>();
+  for (const [index, rule] of rules.entries()) {
+    if (seen.has(routeKey(rule))) {
+      throw new ClawError('INVALID_ARGUMENT', `host ${rule.host} and path ${rule.path} stand there twice`, {
+        path: `rules[${index}]`,
+        hint: 'Give each host and path one service.',
+      });
+    }
+    seen.add(routeKey(rule));
+  }
+}

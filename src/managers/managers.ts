@@ -1,0 +1,18 @@
+/** All managers of one node, as tool handlers get them. */
+import { ingressManager } from './ingresses.ts';
+import { namespaceManager } from './namespaces.ts';
+import { networkManager } from './network.ts';
+import { serviceManager } from './services.ts';
+import { workloadManager } from './workloads.ts';
+import type { World } from './world.ts';
+
+export function createManagers(world: World) {
+  return {
+    services: serviceManager(world),
+    ingresses: ingressManager(world),
+    workloads: workloadManager(world),
+    namespaces: namespaceManager(world),
+    network: networkManager(world),
+  };
+}
+export type Managers = ReturnType<typeof createManagers>;

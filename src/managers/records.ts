@@ -1,0 +1,63 @@
+/** Pieces that the managers' plans share: create, replace and delete a record by compare-and-set, and its namespace. */
+import { ClawError, type ErrorCode } from '../errors.ts';
+import type { Compare, StoreOp } from '../store/store.ts';
+import type { World } from './world.ts';
+
+export interface Change {
+  readonly compares: readonly Compare[];
+  readonly ops: readonly StoreOp[];
+}
+
+/** At most this many objects of one kind: answers, compile steps and tests are made for it. */
+const MAX_OBJECTS = 10_000;
+
+/** Writes the record if its key is free, and its namespace if that does not exist yet. */
+export function createRecord(world: World, key: string, value: unknown): Change {
+  const [, namespace = ''] = key.split('/');
+  const namespaceKey = `namespaces/${namespace}`;
+  const known = world.modRevision(namespaceKey);
+  return {
+    compares: [
+      { key, modRevision: 0 },
+      { key: namespaceKey, modRevision: known },
+    ],
+    ops: [
+      { type: 'put', key, value },
+      ...(known === 0
+        ? [{ type: 'put' as const, key: namespaceKey, value: { v: 1, name: namespace, labels: {}, createdAt: world.now().toISOString() } }]
+        : []),
+    ],
+  };
+}
+
+/** Writes the record if nobody changed it since the state was read. */
+export function replaceRecord(world: World, key: string, value: unknown): Change {
+  return { compares: [{ key, modRevision: world.modRevision(key) }], ops: [{ type: 'put', key, value }] };
+}
+
+/** Deletes the record if nobody changed it since the state was read. */
+export function deleteRecord(world: World, key: string): Change {
+  return { compares: [{ key, modRevision: world.modRevision(key) }], ops: [{ type: 'delete', key }] };
+}
+
+export function together(...changes: readonly Change[]): Change {
+  return { compares: changes.flatMap((change) => change.compares), ops: changes.flatMap((change) => change.ops) };
+}
+
+export function requireRoom(records: ReadonlyMap<string, unknown>, kind: string): void {
+  if (records.size < MAX_OBJECTS) return;
+  throw new ClawError('LIMIT_EXCEEDED', `there are ${records.size} ${kind}, and ${MAX_OBJECTS} is the most`, { hint: `Delete ${kind} that are no longer needed.` });
+}
+
+/** The record, or an error that names the command which lists what exists. */
+export function requireRecord<Item>(
+  records: ReadonlyMap<string, Item>,
+  key: string,
+  missing: { readonly code: ErrorCode; readonly listWith: string },
+): Item {
+  const record = records.get(key);
+  if (record !== undefined) return record;
+  const [kind = '', ...rest] = key.split('/');
+  const noun = kind === 'ingresses' ? 'ingress' : kind.slice(0, -1);
+  throw new ClawError(missing.code, `there is no ${noun} ${rest.join('/')}`, { path: 'name', hint: `${missing.listWith} shows what exists.` });
+}

@@ -1,0 +1,228 @@
+/** Services: their invariants and their store writes. Never programs anything. */
+import type { CreateService, UpdateService } from '../../tools/service.ts';
+import { ClawError } from '../errors.ts';
+import { cidr, contains, type Cidr } from '../model/address.ts';
+import type { Endpoint } from '../model/observed.ts';
+import { recordKey, type Named } from '../model/record.ts';
+import type { ExplicitEndpoint, Service, ServicePort } from '../model/service.ts';
+import { releaseAddress, takeAddress } from './allocations.ts';
+import { page } from './paging.ts';
+import { createRecord, deleteRecord, replaceRecord, requireRecord, requireRoom, together } from './records.ts';
+import type { World } from './world.ts';
+
+const MISSING = { code: 'SERVICE_NOT_FOUND', listWith: 'service.list' } as const;
+
+/** Where no endpoint may lie: the node itself, link-local with the cloud's metadata, and what is no unicast address. */
+const FORBIDDEN_ENDPOINTS: readonly (readonly [Cidr, string])[] = [
+  [cidr.parse('0.0.0.0/8'), 'no address of a host'],
+  [cidr.parse('127.0.0.0/8'), 'loopback'],
+  [cidr.parse('169.254.0.0/16'), 'link-local (cloud metadata lives there)'],
+  [cidr.parse('224.0.0.0/3'), 'multicast or reserved'],
+];
+
+export function serviceManager(world: World) {
+  const find = (input: Named): Service => requireRecord(world.desired.services, recordKey('services', input), MISSING);
+
+  return {
+    create: async (input: CreateService) => {
+      const spec = parseSpec(world, input);
+      const { answer, revision } = await world.mutate(() => {
+        const key = recordKey('services', input);
+        const existing = world.desired.services.get(key);
+        if (existing !== undefined) {
+          throw new ClawError('SERVICE_EXISTS', `service ${input.namespace}/${input.name} exists already, with clusterIp ${existing.clusterIp}`, {
+            path: 'name',
+            hint: 'service.update changes it; service.delete removes it.',
+          });
+        }
+        requireRoom(world.desired.services, 'services');
+        const taken = takeAddress(world, 'clusterip', key);
+        const service: Service = {
+          v: 1,
+          createdAt: world.now().toISOString(),
+          namespace: input.namespace,
+          name: input.name,
+          ...spec,
+          clusterIp: taken.ip,
+        };
+        return { ...together(createRecord(world, key, service), taken), answer: service };
+      });
+      return { answer: written(answer), revision };
+    },
+
+    update: async (input: UpdateService) => {
+      const { answer, revision } = await world.mutate(() => {
+        const service = find(input);
+        const { selector: _selector, ...rest } = service;
+        const updated: Service = { ...rest, ...parseSpec(world, merge(service, input)) };
+        return { ...replaceRecord(world, recordKey('services', input), updated), answer: updated };
+      });
+      return { answer: written(answer), revision };
+    },
+
+    delete: async (input: Named) => {
+      const { answer, revision } = await world.mutate(() => {
+        const service = find(input);
+        const gone = together(deleteRecord(world, recordKey('services', input)), releaseAddress(world, 'clusterip', service.clusterIp));
+        return { ...gone, answer: service };
+      });
+      return { answer: { namespace: answer.namespace, name: answer.name, deleted: true as const, clusterIp: answer.clusterIp }, revision };
+    },
+
+    get: async (input: Named) => {
+      const service = find(input);
+      const first = firstPort(service);
+      return {
+        answer: {
+          namespace: service.namespace,
+          name: service.name,
+          selector: service.selector ?? {},
+          port: first.port,
+          protocol: first.protocol,
+          targetPort: first.targetPort ?? first.port,
+          ports: service.ports.map((port) => ({ ...port, targetPort: port.targetPort ?? port.port })),
+          endpoints: service.endpoints,
+          clusterIp: service.clusterIp,
+          liveEndpoints: world.endpointsOf(service).map((endpoint) => liveEndpoint(endpoint)),
+          createdAt: service.createdAt,
+        },
+        revision: world.desired.revision,
+      };
+    },
+
+    list: async (input: { limit: number; cursor?: string | undefined; namespace?: string | undefined }) => {
+      const { items, ...paging } = page(world.desired.services, input);
+      return { answer: { ...paging, services: items.map((service) => ({ ...summary(world, service), createdAt: service.createdAt })) } };
+    },
+
+    endpoints: async (input: Named) => {
+      const service = find(input);
+      const endpoints = world.endpointsOf(service);
+      return {
+        answer: {
+          namespace: service.namespace,
+          name: service.name,
+          clusterIp: service.clusterIp,
+          total: endpoints.length,
+          healthy: endpoints.filter((endpoint) => endpoint.healthy).length,
+          endpoints: endpoints.map((endpoint) => liveEndpoint(endpoint)),
+        },
+      };
+    },
+  };
+}
+
+/** A service as lists show it. */
+export function summary(world: World, service: Service) {
+  const endpoints = world.endpointsOf(service);
+  const { port, protocol } = firstPort(service);
+  return {
+    namespace: service.namespace,
+    name: service.name,
+    port,
+    protocol,
+    clusterIp: service.clusterIp,
+    endpoints: endpoints.length,
+    healthy: endpoints.filter((endpoint) => endpoint.healthy).length,
+  };
+}
+
+function written(service: Service) {
+  const { port, protocol } = firstPort(service);
+  return { namespace: service.namespace, name: service.name, port, protocol, clusterIp: service.clusterIp, success: true as const };
+}
+
+type Spec = Pick<Service, 'ports' | 'manyPorts' | 'endpoints'> & { selector?: NonNullable<Service['selector']> };
+type SpecInput = Omit<CreateService, 'namespace' | 'name'>;
+
+/** The service's own fields, checked against each other. Throws INVALID_ARGUMENT with the path of the culprit. */
+function parseSpec(world: World, input: SpecInput): Spec {
+  const selected = input.selector !== undefined && Object.keys(input.selector).length > 0;
+  const endpoints = input.endpoints ?? [];
+  if (selected && endpoints.length > 0) {
+    throw invalid('endpoints', 'a service has either a selector or endpoints, not both', 'Leave one of them out.');
+  }
+  const { ports, manyPorts } = parsePorts(input);
+  for (const [index, endpoint] of endpoints.entries()) checkEndpoint(world, { endpoint, ports, path: `endpoints[${index}]` });
+  return { ...(selected && input.selector !== undefined ? { selector: input.selector } : {}), ports, manyPorts, endpoints };
+}
+
+function parsePorts(input: SpecInput): Pick<Service, 'ports' | 'manyPorts'> {
+  if (input.ports === undefined) {
+    if (input.port === undefined) throw invalid('port', 'a service needs a port', 'Give port, or ports for several.');
+    const single = { port: input.port, protocol: input.protocol, ...(input.targetPort === undefined ? {} : { targetPort: input.targetPort }) };
+    return { ports: [single], manyPorts: false };
+  }
+  if (input.port !== undefined) throw invalid('ports', 'port and ports exclude each other', 'Leave one of them out.');
+  if (input.targetPort !== undefined) throw invalid('targetPort', 'targetPort goes with port', 'Give each entry of ports its own targetPort.');
+  const names = new Set<string>();
+  const numbers = new Set<string>();
+  for (const [index, port] of input.ports.entries()) {
+    const number = `${port.port}/${port.protocol}`;
+    if (numbers.has(number)) throw invalid(`ports[${index}].port`, `port ${number} stands there twice`, 'Give each port once.');
+    numbers.add(number);
+    if (input.ports.length > 1 && port.name === undefined) throw invalid(`ports[${index}].name`, 'each of several ports needs a name', 'Name it, e.g. "http".');
+    if (port.name !== undefined && names.has(port.name)) throw invalid(`ports[${index}].name`, `the name ${port.name} stands there twice`, 'Give each port a name of its own.');
+    if (port.name !== undefined) names.add(port.name);
+  }
+  return { ports: input.ports, manyPorts: true };
+}
+
+interface EndpointCheck {
+  readonly endpoint: ExplicitEndpoint;
+  readonly ports: readonly ServicePort[];
+  readonly path: string;
+}
+
+function checkEndpoint(world: World, { endpoint, ports, path }: EndpointCheck): void {
+  const ranges = [...FORBIDDEN_ENDPOINTS, [world.node.ranges.clusterIp, 'the range of virtual IPs'] as const];
+  const forbidden = ranges.find(([range]) => contains(range, endpoint.ip));
+  if (forbidden !== undefined) {
+    throw invalid(`${path}.ip`, `${endpoint.ip} can be no endpoint: ${forbidden[0]} is ${forbidden[1]}`, "Give the address of a host's network interface.");
+  }
+  if (endpoint.port !== undefined && ports.length > 1) {
+    throw invalid(`${path}.port`, 'with several ports an endpoint has no port of its own', "Leave it out: each port's targetPort is used.");
+  }
+  const named = ports.find((port) => typeof port.targetPort === 'string');
+  if (endpoint.port === undefined && named !== undefined) {
+    throw invalid(`${path}.port`, `${endpoint.ip} has no port named ${named.targetPort ?? ''}`, 'Give a numeric targetPort, or the endpoint a port.');
+  }
+}
+
+/** The old fields with the given ones in their place; a null takes an optional one away. */
+function merge(service: Service, input: UpdateService): SpecInput {
+  const first = firstPort(service);
+  const selector = input.selector === undefined ? service.selector : (input.selector ?? undefined);
+  const endpoints = input.endpoints === undefined ? service.endpoints : (input.endpoints ?? []);
+  const base = { selector, endpoints };
+  if (input.ports !== undefined && input.ports !== null) {
+    return { ...base, ports: input.ports, port: input.port, targetPort: input.targetPort ?? undefined, protocol: 'tcp' };
+  }
+  const single = input.port !== undefined || input.protocol !== undefined || input.targetPort !== undefined || input.ports === null;
+  if (service.manyPorts && !single) return { ...base, ports: service.ports, protocol: 'tcp' };
+  if (service.manyPorts && input.port === undefined) {
+    throw invalid(input.ports === null ? 'ports' : 'port', 'this service has several ports', 'Give ports in full, or port to have a single one.');
+  }
+  const oldTarget = service.manyPorts ? undefined : first.targetPort;
+  return {
+    ...base,
+    port: input.port ?? first.port,
+    protocol: input.protocol ?? (service.manyPorts ? 'tcp' : first.protocol),
+    targetPort: input.targetPort === undefined ? oldTarget : (input.targetPort ?? undefined),
+  };
+}
+
+function liveEndpoint({ ip, containerId, healthy, node, ports }: Endpoint) {
+  const [first] = ports;
+  return { ip, port: first?.port ?? 0, containerId, healthy, node, ...(ports.length > 1 ? { ports: [...ports] } : {}) };
+}
+
+function firstPort(service: Service): ServicePort {
+  const [first] = service.ports;
+  if (first === undefined) throw new ClawError('INTERNAL', `service ${service.namespace}/${service.name} has no port`);
+  return first;
+}
+
+function invalid(path: string, message: string, hint: string): ClawError {
+  return new ClawError('INVALID_ARGUMENT', message, { path, hint });
+}

@@ -1,0 +1,48 @@
+/** What managers work with: this node, the desired and observed state, the store's door, and the clock. No driver is reachable from here. */
+import type { EndpointsOf } from '../compile/endpoints.ts';
+import type { AllocationTable } from './desired-view.ts';
+import type { Desired, Observed } from '../model/observed.ts';
+import type { Node } from '../model/node.ts';
+import type { Compare, StoreOp } from '../store/store.ts';
+
+export type Mode = 'host' | 'sandbox' | 'model';
+
+/** One mutation, worked out from the state that `plan` saw; `answer` is given back once it is committed. */
+export interface Plan<Answer> {
+  readonly compares: readonly Compare[];
+  readonly ops: readonly StoreOp[];
+  readonly answer: Answer;
+}
+
+/** How this node does, for `network.status`. */
+export interface NodeHealth {
+  readonly kernel: { readonly inSync: boolean; readonly backend: string; readonly revision: number; readonly reason?: string };
+  readonly drift: { readonly repairs: number; readonly lastRepairAt?: string; readonly last?: string };
+  readonly ingress: { readonly port: number; readonly running: boolean; readonly reason?: string };
+  readonly storeDriver: string;
+}
+
+export interface World {
+  readonly node: Node;
+  readonly mode: Mode;
+  readonly version: string;
+  readonly desired: Desired;
+  readonly observed: Observed;
+  readonly endpointsOf: EndpointsOf;
+  /** Whether the configuration lets `workload.run` start processes on this node. */
+  readonly processesAllowed: boolean;
+  allocations(pool: string): AllocationTable;
+  modRevision(key: string): number;
+  now(): Date;
+  /**
+   * The one way to write. Plans run one after another, each on a state that holds all earlier ones; a plan that loses a
+   * compare to another agent is worked out again. Resolves with the revision when the state holds the change.
+   */
+  mutate<Answer>(plan: () => Plan<Answer>): Promise<{ answer: Answer; revision: number }>;
+  /** Resolves when the workload runs or could not be started. */
+  workloadStarted(id: string, signal: AbortSignal): Promise<void>;
+  /** Resolves with the store revision of its removal when nothing of the workload is left and its address is released. */
+  workloadRemoved(id: string, signal: AbortSignal): Promise<number>;
+  workloadLogs(id: string, tail: number): Promise<string[]>;
+  health(): NodeHealth;
+}

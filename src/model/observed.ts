@@ -1,0 +1,50 @@
+/** What the world says and the store does not keep, as plain data that compile steps and answers read; imports nothing local but its parts. */
+import type { Ipv4, Port, Protocol } from './address.ts';
+import type { Service } from './service.ts';
+import type { Workload, WorkloadState } from './workload.ts';
+import type { Ingress } from './ingress.ts';
+import type { Namespace } from './namespace.ts';
+
+export interface ObservedWorkload {
+  readonly state: WorkloadState;
+  /** 128 + n for a process that was killed by signal n. */
+  readonly exitCode?: number;
+  readonly restarts: number;
+  /** Why it could not be started. */
+  readonly message?: string;
+}
+
+/** By workload id. `generation` grows with every change. */
+export interface Observed {
+  readonly generation: number;
+  readonly workloads: ReadonlyMap<string, ObservedWorkload>;
+}
+
+/** All records of the store by record key, as of `revision`. A record that did not change stays the same object. */
+export interface Desired {
+  readonly revision: number;
+  /** Grows whenever a workload record changes: endpoints need not be computed again before. */
+  readonly workloadGeneration: number;
+  readonly services: ReadonlyMap<string, Service>;
+  readonly ingresses: ReadonlyMap<string, Ingress>;
+  readonly workloads: ReadonlyMap<string, Workload>;
+  readonly namespaces: ReadonlyMap<string, Namespace>;
+}
+
+/** One address behind one port of a service. */
+export interface EndpointPort {
+  readonly name?: string;
+  readonly servicePort: Port;
+  readonly protocol: Protocol;
+  readonly port: Port;
+}
+
+/** One address behind a service. `containerId` is the workload's id, null for an explicit endpoint. */
+export interface Endpoint {
+  readonly ip: Ipv4;
+  readonly containerId: string | null;
+  readonly healthy: boolean;
+  readonly node: string | null;
+  /** In the order of the service's ports; a named port that the workload lacks is missing here. Never empty. */
+  readonly ports: readonly EndpointPort[];
+}

@@ -1,0 +1,16 @@
+/** The one registry: MCP, the command line and the docs are made from this list. */
+import type { Tool } from './define.ts';
+import { ingressTools } from './ingress.ts';
+import { namespaceTools } from './namespace.ts';
+import { networkTools } from './network.ts';
+import { serviceTools } from './service.ts';
+import { workloadTools } from './workload.ts';
+
+export const tools: readonly Tool[] = [...serviceTools, ...ingressTools, ...workloadTools, ...namespaceTools, ...networkTools];
+
+const byName: ReadonlyMap<string, Tool> = new Map(tools.flatMap((tool) => [[tool.command, tool] as const, [tool.toolName, tool] as const]));
+
+/** The tool of a dotted id (`service.create`) or tool name (`service_create`). */
+export function findTool(commandOrToolName: string): Tool | undefined {
+  return byName.get(commandOrToolName);
+}

@@ -1,0 +1,47 @@
+/** The network commands: how the node is. */
+import { z } from 'zod';
+import { defineTool, type Tool } from './define.ts';
+
+const poolStats = z.object({ used: z.int(), free: z.int(), quarantined: z.int() });
+
+export const networkTools: readonly Tool[] = [
+  defineTool({
+    command: 'network.status',
+    title: 'Network status',
+    description: 'Mode and health of this node: services, addresses left, mesh, drift and store.',
+    toolset: 'network',
+    effect: 'read',
+    idempotent: true,
+    input: z.strictObject({}),
+    output: z.object({
+      node: z.string(),
+      mode: z.enum(['host', 'sandbox', 'model']),
+      version: z.string(),
+      mesh: z.object({
+        nodeCount: z.int(),
+        nodes: z.array(z.object({ id: z.string(), meshIp: z.string().nullable(), region: z.string().nullable() })),
+      }),
+      wireguard: z.null().describe('No mesh yet'),
+      serviceDiscovery: z.object({
+        serviceCount: z.int(),
+        iptablesAvailable: z.boolean(),
+        services: z
+          .array(z.object({ namespace: z.string(), name: z.string(), clusterIp: z.string(), port: z.int(), endpoints: z.int(), healthy: z.int() }))
+          .describe('The first 50; service.list pages through all'),
+      }),
+      allocator: z.object({
+        stats: z.object({
+          clusterIps: poolStats,
+          workloadIps: poolStats,
+          workloadSubnets: poolStats,
+          meshIps: z.record(z.string(), poolStats).describe('By region'),
+        }),
+      }),
+      ingress: z.object({ port: z.int(), running: z.boolean(), reason: z.string().optional() }),
+      kernel: z.object({ inSync: z.boolean(), backend: z.string(), revision: z.int(), reason: z.string().optional() }),
+      drift: z.object({ repairs: z.int(), lastRepairAt: z.string().optional(), last: z.string().optional() }),
+      store: z.object({ driver: z.string(), revision: z.int() }),
+    }),
+    handle: (managers) => managers.network.status(),
+  }),
+];

@@ -1,0 +1,157 @@
+/** The service commands: a stable virtual IP in front of workloads or given addresses. */
+import { z } from 'zod';
+import { port, protocol } from '../src/model/address.ts';
+import { labels, name, portName } from '../src/model/name.ts';
+import { explicitEndpoint, targetPort } from '../src/model/service.ts';
+import { defineTool, enforcement, type Tool } from './define.ts';
+import { liveEndpoint, named, outNamed, paged, paging, servicePortAnswer } from './shared.ts';
+
+const selector = labels.describe('Labels that its workloads carry');
+const portEntry = z.strictObject({
+  name: portName.optional(),
+  port,
+  protocol: protocol.default('tcp'),
+  targetPort: targetPort.optional(),
+});
+const ports = z.array(portEntry).min(1).max(64).describe('Several ports, instead of port');
+const endpoints = z.array(explicitEndpoint).max(256).describe('Fixed addresses, instead of a selector; port defaults to the target port');
+const target = targetPort.describe("The workloads' port, by number or port name; default: port");
+
+const notYet = {
+  sessionAffinity: 'Every connection is balanced at random; leave it out.',
+  healthCheck: 'Without a check a workload is healthy while it runs; leave it out.',
+  dryRun: 'Leave it out.',
+};
+
+export const createServiceInput = z.strictObject({
+  ...named,
+  selector: selector.optional(),
+  port: port.describe('Port of the virtual IP').optional(),
+  protocol: protocol.default('tcp'),
+  targetPort: target.optional(),
+  ports: ports.optional(),
+  endpoints: endpoints.optional(),
+});
+export type CreateService = z.output<typeof createServiceInput>;
+
+export const updateServiceInput = z.strictObject({
+  ...named,
+  selector: selector.nullish(),
+  port: port.optional(),
+  protocol: protocol.optional(),
+  targetPort: target.nullish(),
+  ports: ports.nullish(),
+  endpoints: endpoints.nullish(),
+});
+export type UpdateService = z.output<typeof updateServiceInput>;
+
+const written = z.object({
+  ...outNamed,
+  port: z.int(),
+  protocol: z.string(),
+  clusterIp: z.string().describe('The virtual IP'),
+  success: z.literal(true),
+  ...enforcement,
+});
+
+export const serviceTools: readonly Tool[] = [
+  defineTool({
+    command: 'service.create',
+    title: 'Create a service',
+    description: 'Give workloads with the selected labels (or fixed endpoints) one stable virtual IP, balanced over all of them.',
+    toolset: 'services',
+    effect: 'write',
+    idempotent: false,
+    input: createServiceInput,
+    output: written,
+    notYet,
+    handle: (managers, input) => managers.services.create(input),
+  }),
+  defineTool({
+    command: 'service.get',
+    title: 'Get a service',
+    description: 'One service with its virtual IP and the endpoints behind it now.',
+    toolset: 'services',
+    effect: 'read',
+    idempotent: true,
+    input: z.strictObject(named),
+    output: z.object({
+      ...outNamed,
+      selector: z.record(z.string(), z.string()),
+      port: z.int(),
+      protocol: z.string(),
+      targetPort: z.union([z.int(), z.string()]),
+      ports: z.array(servicePortAnswer),
+      endpoints: z.array(z.object({ ip: z.string(), port: z.int().optional() })).describe('Explicit endpoints as given'),
+      clusterIp: z.string(),
+      liveEndpoints: z.array(liveEndpoint),
+      createdAt: z.string(),
+      ...enforcement,
+    }),
+    handle: (managers, input) => managers.services.get(input),
+  }),
+  defineTool({
+    command: 'service.list',
+    title: 'List services',
+    description: 'All services with their virtual IPs and number of endpoints.',
+    toolset: 'services',
+    effect: 'read',
+    idempotent: true,
+    input: z.strictObject(paging),
+    output: z.object({
+      ...paged,
+      services: z.array(
+        z.object({
+          ...outNamed,
+          port: z.int(),
+          protocol: z.string(),
+          clusterIp: z.string(),
+          endpoints: z.int().describe('Number of endpoints'),
+          healthy: z.int(),
+          createdAt: z.string(),
+        }),
+      ),
+    }),
+    handle: (managers, input) => managers.services.list(input),
+  }),
+  defineTool({
+    command: 'service.update',
+    title: 'Update a service',
+    description: 'Change a service; a given field replaces the old one, null removes it, the virtual IP stays.',
+    toolset: 'services',
+    effect: 'write',
+    idempotent: true,
+    input: updateServiceInput,
+    output: written,
+    notYet,
+    handle: (managers, input) => managers.services.update(input),
+  }),
+  defineTool({
+    command: 'service.delete',
+    title: 'Delete a service',
+    description: 'Remove a service; its virtual IP refuses connections at once.',
+    toolset: 'services',
+    effect: 'destroy',
+    idempotent: false,
+    input: z.strictObject(named),
+    output: z.object({ ...outNamed, deleted: z.literal(true), clusterIp: z.string(), ...enforcement }),
+    handle: (managers, input) => managers.services.delete(input),
+  }),
+  defineTool({
+    command: 'service.endpoints',
+    title: 'Endpoints of a service',
+    description: 'The addresses behind a service now, and which of them are healthy.',
+    toolset: 'services',
+    effect: 'read',
+    idempotent: true,
+    input: z.strictObject({ namespace: named.namespace, name: name.describe('Service') }),
+    output: z.object({
+      ...outNamed,
+      clusterIp: z.string(),
+      total: z.int(),
+      healthy: z.int(),
+      endpoints: z.array(liveEndpoint),
+    }),
+    handle: (managers, input) => managers.services.endpoints(input),
+  }),
+];

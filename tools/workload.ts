@@ -1,0 +1,119 @@
+/** The workload commands: run a confined process with an IP of its own. */
+import { z } from 'zod';
+import { labels } from '../src/model/name.ts';
+import { restartPolicy, workloadPort } from '../src/model/workload.ts';
+import { defineTool, enforcement, type Tool } from './define.ts';
+import { named, outNamed, paged, paging } from './shared.ts';
+
+const ports = z.array(workloadPort).max(64).describe('Ports that services can name');
+const argument = z.string().refine((text) => !text.includes('\0'), { error: 'an argument holds no NUL' });
+const variable = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, { error: 'a variable name is letters, digits and "_", not starting with a digit' });
+
+const notYet = {
+  image: 'Only runtime "process" is built: give a command instead.',
+  dryRun: 'Leave it out.',
+};
+
+export const runWorkloadInput = z.strictObject({
+  ...named,
+  labels: labels.default({}),
+  command: z.array(argument).min(1).max(256).describe('Program and arguments; no shell'),
+  env: z.record(variable, argument).default({}),
+  ports: ports.default([]),
+  runtime: z.enum(['process', 'docker']).default('process'),
+  restart: restartPolicy.default('no'),
+});
+export type RunWorkload = z.output<typeof runWorkloadInput>;
+
+export const updateWorkloadInput = z.strictObject({ ...named, labels: labels.nullish(), ports: ports.nullish() });
+export type UpdateWorkload = z.output<typeof updateWorkloadInput>;
+
+const shown = {
+  id: z.string(),
+  ...outNamed,
+  labels: z.record(z.string(), z.string()),
+  runtime: z.string(),
+  state: z.enum(['starting', 'running', 'restarting', 'exited', 'failed', 'stopping']),
+  exitCode: z.int().optional().describe('128 + n after signal n'),
+  message: z.string().optional(),
+  restarts: z.int(),
+  meshIp: z.string().describe('Its IP'),
+  network: z.literal('claw-mesh'),
+  subnet: z.string(),
+  gateway: z.string(),
+  ports: z.array(z.object({ name: z.string().optional(), port: z.int(), protocol: z.string() })),
+  node: z.string(),
+  createdAt: z.string(),
+};
+const one = z.object({ ...shown, ...enforcement });
+
+export const workloadTools: readonly Tool[] = [
+  defineTool({
+    command: 'workload.run',
+    title: 'Run a workload',
+    description: 'Start a command in a network of its own with its own IP; services with matching selectors pick it up.',
+    toolset: 'workloads',
+    effect: 'write',
+    idempotent: false,
+    input: runWorkloadInput,
+    output: one,
+    notYet,
+    handle: (managers, input, signal) => managers.workloads.run(input, signal),
+  }),
+  defineTool({
+    command: 'workload.get',
+    title: 'Get a workload',
+    description: 'One workload with its IP, state and exit code.',
+    toolset: 'workloads',
+    effect: 'read',
+    idempotent: true,
+    input: z.strictObject(named),
+    output: one,
+    handle: (managers, input) => managers.workloads.get(input),
+  }),
+  defineTool({
+    command: 'workload.list',
+    title: 'List workloads',
+    description: 'All workloads with their IPs and states.',
+    toolset: 'workloads',
+    effect: 'read',
+    idempotent: true,
+    input: z.strictObject(paging),
+    output: z.object({ ...paged, workloads: z.array(z.object(shown)) }),
+    handle: (managers, input) => managers.workloads.list(input),
+  }),
+  defineTool({
+    command: 'workload.logs',
+    title: 'Logs of a workload',
+    description: 'The last lines that a workload printed.',
+    toolset: 'workloads',
+    effect: 'read',
+    idempotent: true,
+    input: z.strictObject({ ...named, tail: z.int().min(1).max(1000).default(100).describe('Number of lines') }),
+    output: z.object({ ...outNamed, lines: z.array(z.string()) }),
+    handle: (managers, input) => managers.workloads.logs(input),
+  }),
+  defineTool({
+    command: 'workload.update',
+    title: 'Update a workload',
+    description: 'Change labels or ports of a running workload; services follow, the process is not touched.',
+    toolset: 'workloads',
+    effect: 'write',
+    idempotent: true,
+    input: updateWorkloadInput,
+    output: one,
+    notYet,
+    handle: (managers, input) => managers.workloads.update(input),
+  }),
+  defineTool({
+    command: 'workload.stop',
+    title: 'Stop a workload',
+    description: 'Take a workload out of its services, stop it, remove it and release its IP.',
+    toolset: 'workloads',
+    effect: 'destroy',
+    idempotent: false,
+    input: z.strictObject(named),
+    output: z.object({ ...outNamed, stopped: z.literal(true), released: z.string().describe('The IP'), ...enforcement }),
+    handle: (managers, input, signal) => managers.workloads.stop(input, signal),
+  }),
+];
