@@ -1,28 +1,36 @@
-/** Puts the difference of a table into restore lines, in an order in which each transaction leaves the table sound; pure but for the budget. */
+/** Puts the difference of a table into restore lines, in an order in which each transaction leaves the table sound; pure but for the question of what is allowed here. */
 import { readFileSync } from 'node:fs';
 import type { ChainRules, TableDifference } from './iptables-diff.ts';
 
-/**
- * The lines between `*table` and `COMMIT`, transaction by transaction; none when nothing differs. It is one transaction
- * unless that would be larger than `budget` bytes of netlink messages.
- */
-export function transactionsOf(difference: TableDifference, budget: number): string[][] {
+/** In bytes of netlink messages; `Infinity` where nothing is sent through netlink. */
+export interface TransactionSizes {
+  /** What may be split without being seen is split above this. */
+  readonly preferredBytes: number;
+  /** What belongs together is split only above this. */
+  readonly maximumBytes: number;
+}
+
+/** The lines between `*table` and `COMMIT`, transaction by transaction; none when nothing differs, one when it is not large. */
+export function transactionsOf(difference: TableDifference, sizes: TransactionSizes): string[][] {
   const whole = oneTransaction(difference);
   if (whole.length === 0) return [];
-  return budget === Infinity || weightOf(whole) <= budget ? [whole] : severalTransactions(difference, budget);
+  return sizes.preferredBytes === Infinity || weightOf(whole) <= sizes.preferredBytes ? [whole] : severalTransactions(difference, sizes);
 }
 
 /**
- * How many bytes one transaction of iptables-nft may have. Its netlink socket gets a send buffer of any size where we hold
- * CAP_NET_ADMIN over the machine; in a user namespace it keeps the default size and `sendmsg` refuses more than that.
+ * The sizes for a backend. The netlink socket of iptables-nft gets a send buffer of any size where we hold CAP_NET_ADMIN
+ * over the machine; in a user namespace it keeps the default size, and `sendmsg` refuses more than that.
  */
-export function netlinkBudget(): number {
+export function transactionSizes(backend: 'nft' | 'legacy'): TransactionSizes {
+  // iptables-legacy hands over the whole table in every commit.
+  if (backend === 'legacy') return { preferredBytes: Infinity, maximumBytes: Infinity };
   const [inside, outside, count] = readFileSync('/proc/self/uid_map', 'utf8').trim().split(/\s+/);
-  return inside === '0' && outside === '0' && count === '4294967295' ? Infinity : USER_NAMESPACE_BUDGET;
+  const initialUserNamespace = inside === '0' && outside === '0' && count === '4294967295';
+  return { preferredBytes: PREFERRED_BYTES, maximumBytes: initialUserNamespace ? Infinity : PREFERRED_BYTES };
 }
 
-// The default send buffer has 212,992 bytes; the weights below are estimates from above.
-const USER_NAMESPACE_BUDGET = 200_000;
+// The default send buffer has 212,992 bytes. Several transactions of this size also take half the time of a single large one.
+const PREFERRED_BYTES = 200_000;
 
 function oneTransaction({ created, rewritten, jumps, stale }: TableDifference): string[] {
   const changed = [...created, ...rewritten];
@@ -38,14 +46,15 @@ function oneTransaction({ created, rewritten, jumps, stale }: TableDifference): 
 }
 
 /** New chains are complete before anything in force refers to them, and stale ones go when nothing does any more. */
-function severalTransactions({ created, rewritten, jumps, stale }: TableDifference, budget: number): string[][] {
+function severalTransactions({ created, rewritten, jumps, stale }: TableDifference, sizes: TransactionSizes): string[][] {
   return [
-    ...packed(singly(created.map(({ name }) => declared(name))), budget),
-    ...packed(singly(created.flatMap(appended)), budget),
-    // A chain in force is emptied and filled in one transaction; only one that is larger than the budget alone cannot be.
-    ...packed([...rewritten.map((chain) => [declared(chain.name), ...appended(chain)]), [...jumps]], budget),
-    ...packed(singly(stale.map(declared)), budget),
-    ...packed(singly(stale.map(deleted)), budget),
+    ...packed(singly(created.map(({ name }) => declared(name))), sizes.preferredBytes),
+    ...packed(singly(created.flatMap(appended)), sizes.preferredBytes),
+    // What is in force changes at once; where that cannot be, at least each chain is emptied and filled in one transaction,
+    // unless it is larger than the maximum by itself.
+    ...packed([...rewritten.map((chain) => [declared(chain.name), ...appended(chain)]), [...jumps]], sizes.maximumBytes),
+    ...packed(singly(stale.map(declared)), sizes.preferredBytes),
+    ...packed(singly(stale.map(deleted)), sizes.preferredBytes),
   ];
 }
 

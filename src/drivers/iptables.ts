@@ -3,7 +3,7 @@ import { ClawError } from '../errors.ts';
 import { TABLES, type IptablesState, type TableState } from '../compile/kernel-state.ts';
 import { run } from './exec.ts';
 import { asProgrammed, diffTable } from './iptables-diff.ts';
-import { netlinkBudget, transactionsOf } from './iptables-transactions.ts';
+import { transactionSizes, transactionsOf, type TransactionSizes } from './iptables-transactions.ts';
 import { openRestoreProcess, type CommitOptions } from './iptables-restore.ts';
 import { parseIptablesSave, targetsOwnChain, type ProgrammedTable } from './iptables-save.ts';
 
@@ -34,9 +34,7 @@ export interface IptablesKernel {
 
 /** The driver of the kernel's own tables, in the backend that holds this machine's rules. */
 export function openIptables({ backend }: { readonly backend: IptablesBackend }): IptablesDriver {
-  // iptables-legacy hands over whole tables and knows no such bound.
-  const budget = backend === 'nft' ? netlinkBudget() : Infinity;
-  return iptablesDriver(budget, (onRestoreExit) => {
+  return iptablesDriver(transactionSizes(backend), (onRestoreExit) => {
     const restore = openRestoreProcess({
       // `--wait` without a number: with one, iptables-legacy-restore ends with exit code 0 after so many idle seconds.
       argv: [`iptables-${backend}-restore`, '--noflush', '-v', '--wait'],
@@ -55,11 +53,8 @@ const SAVE_TIMEOUT_MS = 120_000;
 
 type Programmed = ReadonlyMap<string, ProgrammedTable>;
 
-/**
- * The driver over any kernel; `connect` is given what to call when the restore process has ended. A difference above
- * `budget` bytes is committed in several transactions.
- */
-export function iptablesDriver(budget: number, connect: (onRestoreExit: () => void) => IptablesKernel): IptablesDriver {
+/** The driver over any kernel; `connect` is given what to call when the restore process has ended. */
+export function iptablesDriver(sizes: TransactionSizes, connect: (onRestoreExit: () => void) => IptablesKernel): IptablesDriver {
   let programmed: Programmed | undefined;
   // Tells a change under way that what it has written is no longer the whole truth.
   let resyncs = 0;
@@ -85,7 +80,7 @@ export function iptablesDriver(budget: number, connect: (onRestoreExit: () => vo
     const desired = next(held);
     // Until the commit is proved, nothing is known: a payload of several tables may fail after its first.
     programmed = undefined;
-    const { payload, lines } = payloadOf(held, desired, budget);
+    const { payload, lines } = payloadOf(held, desired, sizes);
     if (lines > 0) await kernel.commit(payload, { timeoutMs: COMMIT_TIMEOUT_MS + lines * COMMIT_TIMEOUT_MS_PER_LINE, ...(signal === undefined ? {} : { signal }) });
     if (resyncs === resyncsBefore) programmed = new Map([...desired].map(([table, state]) => [table, asProgrammed(state)]));
     return { written: lines };
@@ -110,11 +105,11 @@ const COMMIT_TIMEOUT_MS_PER_LINE = 5;
 const EMPTY: TableState = { chains: new Map(), jumps: [] };
 const NOTHING: ProgrammedTable = { chains: new Map(), jumps: [] };
 
-function payloadOf(held: Programmed, desired: ReadonlyMap<string, TableState>, budget: number): { payload: string; lines: number } {
+function payloadOf(held: Programmed, desired: ReadonlyMap<string, TableState>, sizes: TransactionSizes): { payload: string; lines: number } {
   const parts: string[] = [];
   let lines = 0;
   for (const [table, state] of desired) {
-    for (const transaction of transactionsOf(diffTable(held.get(table) ?? NOTHING, state), budget)) {
+    for (const transaction of transactionsOf(diffTable(held.get(table) ?? NOTHING, state), sizes)) {
       parts.push(`*${table}`, ...transaction, 'COMMIT');
       lines += transaction.length;
     }
