@@ -1,0 +1,149 @@
+/** The MCP surface: shows the registry as tools on stdio and hands each call to the agent. It holds no state and parses no arguments. */
+import { once } from 'node:events';
+import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
+import { Server } from '@modelcontextprotocol/sdk/server/index.js';
+import { StdioServerTransport } from '@modelcontextprotocol/sdk/server/stdio.js';
+import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js';
+import {
+  CallToolRequestSchema,
+  ErrorCode as McpErrorCode,
+  ListToolsRequestSchema,
+  McpError,
+  type CallToolResult,
+  type ListToolsResult,
+} from '@modelcontextprotocol/sdk/types.js';
+import type { Tool } from '../../tools/define.ts';
+import { ClawError, toClawError } from '../errors.ts';
+import { plainValue } from './outside-text.ts';
+import { renderAnswer } from './render.ts';
+import { annotations, inputSchema, outputSchema } from './tool-schema.ts';
+import { allowedTool, toolsInScope, type ToolScope } from './tool-scope.ts';
+
+export interface McpOptions extends ToolScope {
+  /** Carries out a command, e.g. `connectAgent(path).invoke`. */
+  readonly invoke: (command: string, params: unknown, signal: AbortSignal) => Promise<unknown>;
+  readonly version: string;
+  /** stdio unless given. */
+  readonly transport?: Transport;
+}
+
+/**
+ * Serves until the client closes the connection or the signal aborts. When stdin merely ends, calls that are running get
+ * a moment to be answered, so that a script may pipe its requests in; every other end aborts them.
+ */
+export async function serveMcp(options: McpOptions, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return;
+  const lifetime = new AbortController();
+  const stop = (): void => lifetime.abort();
+  const calls: Calls = { running: new Set(), signal: lifetime.signal };
+  const server = createServer(options, calls);
+  // oxlint-disable-next-line unicorn/prefer-add-event-listener -- The SDK's server is no EventTarget.
+  server.onclose = stop;
+  signal.addEventListener('abort', stop, { once: true });
+  const { transport = new StdioServerTransport() } = options;
+  const unwatch = options.transport === undefined ? watchStdio({ calls, stop }) : (): void => undefined;
+  const closed = once(lifetime.signal, 'abort');
+  try {
+    await server.connect(transport);
+    await closed;
+  } finally {
+    signal.removeEventListener('abort', stop);
+    unwatch();
+    await server.close();
+  }
+}
+
+/** What tools/list answers: every tool in scope, in the order of the registry. */
+export function listTools(scope: ToolScope): ListToolsResult['tools'] {
+  return toolsInScope(scope).map((tool) => ({
+    name: tool.toolName,
+    title: tool.title,
+    description: tool.description,
+    inputSchema: inputSchema(tool),
+    outputSchema: outputSchema(tool),
+    annotations: { ...annotations(tool) },
+  }));
+}
+
+interface Calls {
+  readonly running: Set<Promise<CallToolResult>>;
+  /** Aborts when serving ends. */
+  readonly signal: AbortSignal;
+}
+
+// An MCP client that closed stdin waits about two seconds before it sends a signal.
+const DRAIN_MS = 1_500;
+
+/** Sees what the SDK's transport does not watch for: a client that is gone shows as the end of stdin or as a broken stdout. */
+function watchStdio({ calls, stop }: { calls: Calls; stop: () => void }): () => void {
+  const drain = (): void => {
+    const drained = Promise.allSettled(calls.running).then(() => nextTurn());
+    void Promise.race([drained, sleep(DRAIN_MS, undefined, { signal: calls.signal, ref: false })]).then(stop, stop);
+  };
+  process.stdin.once('end', drain).once('close', drain);
+  process.stdout.once('error', stop);
+  return () => {
+    process.stdin.off('end', drain).off('close', drain);
+    process.stdout.off('error', stop);
+  };
+}
+
+function createServer(options: McpOptions, calls: Calls): Server {
+  const server = new Server(
+    { name: 'clawbernetes-networking', title: 'Clawbernetes networking', version: options.version },
+    { capabilities: { tools: {} }, instructions: instructions(options) },
+  );
+  server.setRequestHandler(ListToolsRequestSchema, ({ params }) => {
+    if (params?.cursor !== undefined) throw new McpError(McpErrorCode.InvalidParams, 'the list has one page, so no cursor is valid');
+    return { tools: listTools(options) };
+  });
+  server.setRequestHandler(CallToolRequestSchema, async ({ params }, extra) => {
+    const call = callTool(options, params, AbortSignal.any([calls.signal, extra.signal]));
+    calls.running.add(call);
+    return call.finally(() => calls.running.delete(call));
+  });
+  return server;
+}
+
+async function callTool(options: McpOptions, call: { name: string; arguments?: unknown }, signal: AbortSignal): Promise<CallToolResult> {
+  try {
+    const tool = allowedTool(call.name, options);
+    const answer = plainAnswer(tool, await options.invoke(tool.command, call.arguments ?? {}, signal));
+    return { content: [{ type: 'text', text: renderAnswer(tool.command, answer) }], structuredContent: answer };
+  } catch (error) {
+    return toolError(toClawError(error));
+  }
+}
+
+/**
+ * An error is one text with the error's JSON. It carries no structured content: clients hold that against the tool's
+ * output schema even when the call failed, and would throw an error of their own instead of showing ours.
+ */
+function toolError(error: ClawError): CallToolResult {
+  return { isError: true, content: [{ type: 'text', text: JSON.stringify(plainValue(error.toJSON(), MAX_ERROR_TEXT)) }] };
+}
+
+function plainAnswer(tool: Tool, answer: unknown): Record<string, unknown> {
+  const plain = plainValue(answer, MAX_ANSWER_TEXT);
+  if (typeof plain === 'object' && plain !== null && !Array.isArray(plain)) return Object.fromEntries(Object.entries(plain));
+  throw new ClawError('INTERNAL', `the agent answered ${tool.command} with something that is not an object`);
+}
+
+// Longer than any name, label or message of ours; log lines are cut here.
+const MAX_ANSWER_TEXT = 4_096;
+const MAX_ERROR_TEXT = 1_000;
+
+function instructions({ readOnly = false }: ToolScope): string {
+  const first = 'Networking of this Linux node: services with stable virtual IPs, HTTP ingress by host and path (port 8443), workloads with an IP each.';
+  const reading = 'network_status tells the mode and health.';
+  const errors = 'A failed call changed nothing unless it says so; its text is JSON {code, message, path, hint}: do what the hint says.';
+  if (readOnly) return [first, 'This server only reads.', reading, errors].join(' ');
+  return [
+    first,
+    reading,
+    'To publish an app: workload_run with labels, service_create with the same labels as selector, ingress_create naming the service; any order works.',
+    'Workloads listen on 0.0.0.0, not on 127.0.0.1.',
+    '`enforced: true` means that the kernel holds it already; if false, `reason` says why.',
+    errors,
+  ].join(' ');
+}

@@ -1,0 +1,119 @@
+/** Turns the registry into what tools/list sends: compact JSON schemas that cost a model few tokens. It never validates. */
+import { z } from 'zod';
+import type { Tool } from '../../tools/define.ts';
+
+/** A JSON schema node, as plain JSON. */
+export type JsonSchema = { readonly [keyword: string]: unknown };
+
+interface ObjectSchema extends JsonSchema {
+  readonly type: 'object';
+  readonly properties: Readonly<Record<string, JsonSchema>>;
+  readonly required?: string[];
+}
+
+/** Each hint is given in full, since hosts take an absent `destructiveHint` or `openWorldHint` for true. */
+export interface ToolAnnotations {
+  readonly readOnlyHint: boolean;
+  readonly destructiveHint: boolean;
+  readonly idempotentHint: boolean;
+  readonly openWorldHint: boolean;
+}
+
+/** What a model reads to fill in the arguments. Patterns and length limits are left to the agent, whose errors name the path. */
+export function inputSchema(tool: Tool): ObjectSchema {
+  const { properties, required } = shape(z.toJSONSchema(tool.input, { io: 'input', unrepresentable: 'any' }));
+  return {
+    type: 'object',
+    properties: Object.fromEntries(Object.entries(properties).map(([key, schema]) => [key, withoutEcho(key, compact(schema))])),
+    ...(required.length === 0 ? {} : { required }),
+    additionalProperties: false,
+  };
+}
+
+/** The answer's fields one level deep: looser than what the agent answers, never stricter, since hosts refuse what does not match. */
+export function outputSchema(tool: Tool): ObjectSchema {
+  const { properties, required } = shape(z.toJSONSchema(tool.output, { io: 'output', unrepresentable: 'any' }));
+  return {
+    type: 'object',
+    properties: mapValues(properties, outline),
+    ...(required.length === 0 ? {} : { required }),
+  };
+}
+
+/** Hints for hosts that ask before they call; what they say is enforced elsewhere. */
+export function annotations(tool: Tool): ToolAnnotations {
+  return {
+    readOnlyHint: tool.effect === 'read',
+    destructiveHint: tool.effect === 'destroy',
+    idempotentHint: tool.idempotent,
+    openWorldHint: false,
+  };
+}
+
+// What a model does not need to fill in an argument right; the agent checks all of it.
+const DROPPED = new Set(['$schema', 'propertyNames', 'pattern', 'format', 'minLength', 'maxLength', 'maxItems', 'minItems']);
+
+function compact(schema: JsonSchema): JsonSchema {
+  const kept = Object.entries(schema).filter(([keyword, value]) => !DROPPED.has(keyword) && !isSafeIntegerBound(value) && !isClosed(keyword, value));
+  const node = Object.fromEntries(kept.map(([keyword, value]) => [keyword, compactValue(keyword, value)]));
+  return mergeAlternatives(node);
+}
+
+function compactValue(keyword: string, value: unknown): unknown {
+  if (keyword === 'default' || keyword === 'enum' || keyword === 'const') return value;
+  if (keyword === 'properties' && isSchema(value)) return mapValues(value, (child) => (isSchema(child) ? compact(child) : child));
+  if (Array.isArray(value)) return value.map((child: unknown) => (isSchema(child) ? compact(child) : child));
+  return isSchema(value) ? compact(value) : value;
+}
+
+/** `anyOf` of bare types reads shorter as a list of types, and `null` joins whatever type stands beside it. */
+function mergeAlternatives(node: JsonSchema): JsonSchema {
+  const { anyOf, ...rest } = node;
+  if (!Array.isArray(anyOf)) return node;
+  const alternatives = anyOf.filter(isSchema);
+  const types = [...new Set(alternatives.flatMap(({ type }) => type))];
+  const detailed = alternatives.filter((alternative) => Object.keys(alternative).length > 1);
+  const [only = {}] = detailed;
+  if (detailed.length > 1 || types.includes(undefined)) return node;
+  return { ...only, ...rest, type: types };
+}
+
+/** Only the type: what a field means is said by its name, by SKILL.md and by the docs. */
+function outline(schema: JsonSchema): JsonSchema {
+  const { type, anyOf } = compact(schema);
+  if (type !== undefined) return { type };
+  const types = Array.isArray(anyOf) ? anyOf.map((alternative) => (isSchema(alternative) ? alternative['type'] : undefined)) : [undefined];
+  return types.includes(undefined) ? {} : { type: [...new Set(types)] };
+}
+
+function shape(schema: JsonSchema): { properties: Readonly<Record<string, JsonSchema>>; required: string[] } {
+  const { properties, required } = schema;
+  const entries = isSchema(properties) ? Object.entries(properties) : [];
+  return {
+    properties: Object.fromEntries(entries.flatMap(([key, value]) => (isSchema(value) ? [[key, value] as const] : []))),
+    required: Array.isArray(required) ? required.filter((key) => typeof key === 'string') : [],
+  };
+}
+
+/** "Name" under the key `name` tells a model nothing; the docs do show it. */
+function withoutEcho(key: string, schema: JsonSchema): JsonSchema {
+  const { description, ...rest } = schema;
+  return typeof description === 'string' && description.toLowerCase() === key.toLowerCase() ? rest : schema;
+}
+
+function isSafeIntegerBound(value: unknown): boolean {
+  return value === Number.MAX_SAFE_INTEGER || value === Number.MIN_SAFE_INTEGER;
+}
+
+// Nested objects are refused when they hold unknown keys too, but saying so in each of them costs more than it helps.
+function isClosed(keyword: string, value: unknown): boolean {
+  return keyword === 'additionalProperties' && value === false;
+}
+
+function isSchema(value: unknown): value is JsonSchema {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function mapValues<In, Out>(record: Readonly<Record<string, In>>, map: (value: In) => Out): Record<string, Out> {
+  return Object.fromEntries(Object.entries(record).map(([key, value]) => [key, map(value)]));
+}
