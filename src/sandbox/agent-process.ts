@@ -1,0 +1,38 @@
+/** The agent's process inside a sandbox: reads its arguments, opens the agent, closes it on SIGTERM. Started by PID 1 only. */
+import { parseArgs } from 'node:util';
+import { pino } from 'pino';
+import { openAgent } from '../agent.ts';
+import { ClawError, toClawError } from '../errors.ts';
+
+const { values } = parseArgs({
+  options: { 'state-dir': { type: 'string' }, socket: { type: 'string' }, publish: { type: 'string' }, config: { type: 'string' } },
+});
+
+const stop = new AbortController();
+process.once('SIGTERM', () => stop.abort());
+
+try {
+  const agent = await openAgent(
+    {
+      mode: 'sandbox',
+      stateDir: required('state-dir'),
+      socketPath: required('socket'),
+      publishSocket: required('publish'),
+      ...(values.config === undefined ? {} : { configFile: values.config }),
+      logger: pino({ level: 'info' }, pino.destination({ dest: 2, sync: true })),
+    },
+    stop.signal,
+  );
+  if (stop.signal.aborted) await agent.close();
+  else stop.signal.addEventListener('abort', () => void agent.close(), { once: true });
+} catch (error) {
+  // The supervisor reads this last line of the log to tell its user why there is no sandbox.
+  process.stderr.write(`${JSON.stringify(toClawError(error))}\n`);
+  process.exitCode = 1;
+}
+
+function required(name: 'state-dir' | 'socket' | 'publish'): string {
+  const value = values[name];
+  if (value === undefined) throw new ClawError('INVALID_ARGUMENT', `--${name} is missing`, { path: name });
+  return value;
+}

@@ -1,0 +1,151 @@
+/** The client of the agent's unix socket that every surface uses; it holds no state and never starts an agent. */
+import { request, type IncomingMessage } from 'node:http';
+import { ClawError, ERROR_CODES } from '../errors.ts';
+
+export const DEFAULT_SOCKET_PATH = '/run/clawnode/agent.sock';
+
+/** What `GET /v1/health` answers. */
+export interface AgentHealth {
+  readonly node: string;
+  readonly mode: string;
+  readonly version: string;
+  readonly pid: number;
+  readonly ready: boolean;
+}
+
+export interface AgentClient {
+  readonly socketPath: string;
+  /** Carries out one command and gives its answer. Throws the agent's own ClawError, or one of `connectAgent`'s. */
+  readonly invoke: (command: string, params: unknown, signal: AbortSignal) => Promise<unknown>;
+  readonly health: (signal: AbortSignal) => Promise<AgentHealth>;
+}
+
+/** The socket a client talks to: `CLAWNODE_SOCKET`, else the one of the machine's own agent. */
+export function agentSocketPath(env: NodeJS.ProcessEnv = process.env): string {
+  const wished = env['CLAWNODE_SOCKET'];
+  return wished === undefined || wished === '' ? DEFAULT_SOCKET_PATH : wished;
+}
+
+/**
+ * A client for the agent on this socket; nothing is dialled before the first call, and each call is its own connection.
+ * Calls throw AGENT_UNREACHABLE (no agent there, or the connection broke), PERMISSION_DENIED (the socket is not ours to
+ * use), CANCELLED (the signal), else what the agent answered.
+ */
+export function connectAgent(socketPath: string): AgentClient {
+  return {
+    socketPath,
+    invoke: async (command, params, signal) => {
+      const answer = await exchange({ socketPath, method: 'POST', path: '/v1/invoke', body: JSON.stringify({ command, params }), signal });
+      const value = parseBody(answer);
+      if (answer.status === 200) return value;
+      throw errorFrom(value) ?? unintelligible('error', answer.status);
+    },
+    health: async (signal) => {
+      const answer = await exchange({ socketPath, method: 'GET', path: '/v1/health', body: '', signal });
+      return healthFrom(parseBody(answer), answer.status);
+    },
+  };
+}
+
+/** The error that a JSON text holds, or undefined when it holds none. */
+export function restoreError(text: string): ClawError | undefined {
+  try {
+    return errorFrom(JSON.parse(text));
+  } catch {
+    return undefined;
+  }
+}
+
+interface Exchange {
+  readonly socketPath: string;
+  readonly method: 'GET' | 'POST';
+  readonly path: string;
+  readonly body: string;
+  readonly signal: AbortSignal;
+}
+
+interface Answer {
+  readonly status: number;
+  readonly body: string;
+}
+
+function exchange({ socketPath, method, path, body, signal }: Exchange): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const fail = (error: Error): void => reject(connectionError(socketPath, error, signal));
+    const outgoing = request({ socketPath, method, path, agent: false, signal, headers: { 'content-type': 'application/json' } });
+    outgoing.on('error', fail);
+    outgoing.on('response', (response: IncomingMessage) => {
+      let text = '';
+      response.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
+      response.on('error', fail);
+      response.on('end', () => resolve({ status: response.statusCode ?? 0, body: text }));
+    });
+    outgoing.end(body);
+  });
+}
+
+function connectionError(socketPath: string, error: Error, signal: AbortSignal): ClawError {
+  if (signal.aborted) return new ClawError('CANCELLED', 'the call was cancelled before the agent answered', { cause: error });
+  const errno = 'code' in error ? error.code : undefined;
+  if (errno === 'EACCES' || errno === 'EPERM') {
+    return new ClawError('PERMISSION_DENIED', `${socketPath} may not be used by this user`, {
+      hint: "Run this as root or as a member of the socket's group, or open a private agent with `clawnode sandbox`.",
+      cause: error,
+    });
+  }
+  if (errno === 'ECONNRESET' || errno === 'EPIPE') {
+    return new ClawError('AGENT_UNREACHABLE', `the agent on ${socketPath} went away before it answered`, {
+      hint: 'The command may or may not have been carried out: look before you repeat it.',
+      cause: error,
+    });
+  }
+  return new ClawError('AGENT_UNREACHABLE', `no agent answers on ${socketPath}${typeof errno === 'string' ? ` (${errno})` : ''}`, {
+    hint: 'Start one with `sudo clawnode up`, or try things out with `clawnode sandbox`; CLAWNODE_SOCKET names another socket.',
+    cause: error,
+  });
+}
+
+function parseBody({ status, body }: Answer): unknown {
+  try {
+    return JSON.parse(body);
+  } catch (error) {
+    throw new ClawError('INTERNAL', `the agent answered ${status} with something that is not JSON`, { cause: error });
+  }
+}
+
+/** Read by hand: loading a schema library would double the time of a small command. */
+function errorFrom(value: unknown): ClawError | undefined {
+  const code = ERROR_CODES.find((known) => known === stringAt(value, 'code'));
+  const message = stringAt(value, 'message');
+  if (code === undefined || message === undefined) return undefined;
+  const path = stringAt(value, 'path');
+  const hint = stringAt(value, 'hint');
+  return new ClawError(code, message, { ...(path === undefined ? {} : { path }), ...(hint === undefined ? {} : { hint }) });
+}
+
+function healthFrom(value: unknown, status: number): AgentHealth {
+  const node = stringAt(value, 'node');
+  const mode = stringAt(value, 'mode');
+  const version = stringAt(value, 'version');
+  const pid = valueAt(value, 'pid');
+  const ready = valueAt(value, 'ready');
+  if (node === undefined || mode === undefined || version === undefined || typeof pid !== 'number' || typeof ready !== 'boolean') {
+    throw unintelligible('health', status);
+  }
+  return { node, mode, version, pid, ready };
+}
+
+function unintelligible(what: string, status: number): ClawError {
+  return new ClawError('INTERNAL', `the agent answered ${status} with a ${what} of an unknown form`, {
+    hint: 'Agent and command line are probably of different versions: compare `clawnode --version` with `clawnode status`.',
+  });
+}
+
+function stringAt(value: unknown, key: string): string | undefined {
+  const found = valueAt(value, key);
+  return typeof found === 'string' ? found : undefined;
+}
+
+function valueAt(value: unknown, key: string): unknown {
+  return typeof value === 'object' && value !== null ? Object.entries(value).find(([name]) => name === key)?.[1] : undefined;
+}

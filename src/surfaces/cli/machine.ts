@@ -1,0 +1,163 @@
+/** What clawnode needs of a machine, as a table of checks with the Debian package behind each; it changes nothing. */
+import { access, readFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { once } from 'node:events';
+import { run, type Argv } from '../../drivers/exec.ts';
+import { toClawError } from '../../errors.ts';
+import { sandboxObstacle } from '../../sandbox/availability.ts';
+
+/** `required`: nothing works without it. `recommended`: a part of the program needs it. `optional`: only if you want it. */
+export type Need = 'required' | 'recommended' | 'optional';
+
+export interface Finding {
+  readonly name: string;
+  readonly need: Need;
+  readonly state: 'ok' | 'missing' | 'warning';
+  /** A version, or what is wrong. */
+  readonly detail: string;
+  readonly purpose: string;
+  /** The Debian and Ubuntu package that would bring it. */
+  readonly package?: string;
+}
+
+/** Runs every check, in the order in which they are shown. */
+export async function inspectMachine(signal: AbortSignal): Promise<Finding[]> {
+  const programs = await Promise.all(PROGRAMS.map((program) => checkProgram(program, signal)));
+  const rest = await Promise.all([wireguard(signal), docker(signal), namespaces(signal), netfilter(signal), ingressPort(), firewalls(signal)]);
+  return [nodeVersion(), ...programs, ...rest];
+}
+
+interface Program {
+  readonly argv: Argv;
+  readonly package: string;
+  readonly purpose: string;
+  readonly need: Need;
+}
+
+// mount, setpriv and the rest of util-linux are in the smallest Debian; iproute2, procps and what follows are not.
+const PROGRAMS: readonly Program[] = [
+  { argv: ['iptables', '--version'], package: 'iptables', purpose: 'programs services and isolation', need: 'required' },
+  { argv: ['ipset', '--version'], package: 'ipset', purpose: 'sets of addresses in rules', need: 'required' },
+  { argv: ['ip', '-V'], package: 'iproute2', purpose: 'interfaces, routes, network namespaces', need: 'required' },
+  { argv: ['conntrack', '--version'], package: 'conntrack', purpose: 'ends connections to endpoints that are gone', need: 'required' },
+  { argv: ['sysctl', '--version'], package: 'procps', purpose: 'forwarding and other kernel settings', need: 'required' },
+  { argv: ['setpriv', '--version'], package: 'util-linux', purpose: 'takes rights away from workloads', need: 'required' },
+  { argv: ['unshare', '--version'], package: 'util-linux', purpose: 'opens sandboxes and confines workloads', need: 'required' },
+  { argv: ['nsenter', '--version'], package: 'util-linux', purpose: 'enters sandboxes', need: 'required' },
+  { argv: ['flock', '--version'], package: 'util-linux', purpose: 'one agent per state directory', need: 'required' },
+  { argv: ['mount', '--version'], package: 'mount', purpose: 'furnishes sandboxes', need: 'required' },
+  { argv: ['wg', '--version'], package: 'wireguard-tools', purpose: 'the encrypted mesh between nodes', need: 'recommended' },
+  { argv: ['ulogd', '-V'], package: 'ulogd2', purpose: 'reads the log of denied connections', need: 'recommended' },
+];
+
+function nodeVersion(): Finding {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+  const ok = major > 24 || (major === 24 && minor >= 16);
+  return {
+    name: 'node',
+    need: 'required',
+    state: ok ? 'ok' : 'missing',
+    detail: ok ? `v${process.versions.node}` : `v${process.versions.node} is older than v24.16`,
+    purpose: 'runs clawnode',
+  };
+}
+
+async function checkProgram({ argv, package: packageName, purpose, need }: Program, signal: AbortSignal): Promise<Finding> {
+  const finding = { name: argv[0], need, purpose, package: packageName };
+  try {
+    const { stdout, stderr } = await run(argv, { signal });
+    return { ...finding, state: 'ok', detail: versionIn(`${stdout}\n${stderr}`) };
+  } catch (thrown) {
+    signal.throwIfAborted();
+    const error = toClawError(thrown);
+    if (error.code === 'MISSING_BINARY') return { ...finding, state: 'missing', detail: 'not installed' };
+    return { ...finding, state: 'warning', detail: error.message };
+  }
+}
+
+/** The version in a program's own words, with what stands in brackets behind it: iptables names its backend there. */
+function versionIn(text: string): string {
+  return /\d+\.\d+[\w.-]*( \((nf_tables|legacy)\))?/.exec(text)?.[0] ?? text.trim().split('\n')[0] ?? '';
+}
+
+async function wireguard(signal: AbortSignal): Promise<Finding> {
+  const finding = { name: 'wireguard', need: 'recommended', purpose: 'the encrypted mesh between nodes' } as const;
+  if (await kernelHasWireguard(signal)) return { ...finding, state: 'ok', detail: 'in the kernel' };
+  const userspace = await checkProgram({ ...finding, argv: ['wireguard-go', '--version'], package: 'wireguard-go' }, signal);
+  return { ...userspace, name: 'wireguard', detail: `not in the kernel; wireguard-go ${userspace.detail}` };
+}
+
+async function kernelHasWireguard(signal: AbortSignal): Promise<boolean> {
+  const loaded = await access('/sys/module/wireguard').then(() => true, () => false);
+  if (loaded) return true;
+  return run(['modinfo', '-n', 'wireguard'], { signal }).then(() => true, () => false);
+}
+
+async function docker(signal: AbortSignal): Promise<Finding> {
+  const finding = { name: 'docker', need: 'optional', purpose: 'workloads from container images' } as const;
+  try {
+    const { stdout } = await run(['docker', 'version', '--format', '{{.Server.Version}}'], { signal });
+    return { ...finding, state: 'ok', detail: stdout.trim() };
+  } catch (thrown) {
+    signal.throwIfAborted();
+    if (toClawError(thrown).code === 'MISSING_BINARY') return { ...finding, state: 'missing', detail: 'not installed', package: 'docker.io' };
+    return { ...finding, state: 'missing', detail: 'no engine answers' };
+  }
+}
+
+async function namespaces(signal: AbortSignal): Promise<Finding> {
+  const finding = { name: 'user namespaces', need: 'recommended', purpose: 'sandboxes' } as const;
+  const obstacle = await sandboxObstacle(signal);
+  if (obstacle === undefined) return { ...finding, state: 'ok', detail: 'usable' };
+  return { ...finding, state: 'missing', detail: `${obstacle.message}. ${obstacle.hint ?? ''}` };
+}
+
+/** Tries what rules are made of, in namespaces that end with the try: a kernel may be built without any of it. */
+async function netfilter(signal: AbortSignal): Promise<Finding> {
+  const finding = { name: 'netfilter', need: 'required', purpose: 'NAT, sets and virtual interfaces' } as const;
+  const namespace = ['unshare', '--user', '--map-root-user', '--net', '--mount', 'sh', '-ec'] as const;
+  try {
+    await run([...namespace, KERNEL_TRIAL], { signal });
+    return { ...finding, state: 'ok', detail: 'usable' };
+  } catch (thrown) {
+    signal.throwIfAborted();
+    return { ...finding, state: 'warning', detail: `could not be tried: ${toClawError(thrown).message.split(': ').at(-1) ?? ''}` };
+  }
+}
+
+const KERNEL_TRIAL = `
+mount -t tmpfs tmpfs /run
+iptables -t nat -A OUTPUT -m statistic --mode random --probability 0.5 -j RETURN
+ipset create trial hash:ip,port,ip
+ip link add trial0 type veth peer name trial1
+`;
+
+async function ingressPort(): Promise<Finding> {
+  const finding = { name: 'port 8443', need: 'recommended', purpose: 'the ingress' } as const;
+  const server = createServer();
+  try {
+    server.listen(8443);
+    await once(server, 'listening');
+    return { ...finding, state: 'ok', detail: 'free' };
+  } catch (error) {
+    const why = error instanceof Error && 'code' in error && error.code === 'EADDRINUSE' ? 'in use, by an agent or another program' : String(error);
+    return { ...finding, state: 'warning', detail: why };
+  } finally {
+    server.close();
+  }
+}
+
+/** Firewall front ends whose default is to refuse what comes from other machines. */
+async function firewalls(signal: AbortSignal): Promise<Finding> {
+  const finding = { name: 'firewall', need: 'recommended', purpose: '8443/tcp and 51820/udp from other machines' } as const;
+  const ufw = await readFile('/etc/ufw/ufw.conf', 'utf8').catch(() => '');
+  if (/^ENABLED=yes/im.test(ufw)) {
+    return { ...finding, state: 'warning', detail: 'ufw is active: `sudo ufw allow 8443/tcp` and, for the mesh, `sudo ufw allow 51820/udp`' };
+  }
+  const firewalld = await run(['firewall-cmd', '--state'], { signal }).then(() => true, () => false);
+  signal.throwIfAborted();
+  if (firewalld) {
+    return { ...finding, state: 'warning', detail: 'firewalld is active: `sudo firewall-cmd --permanent --add-port=8443/tcp --add-port=51820/udp && sudo firewall-cmd --reload`' };
+  }
+  return { ...finding, state: 'ok', detail: 'neither ufw nor firewalld is active' };
+}

@@ -1,0 +1,92 @@
+/** The command line's entry: picks the subcommand, loads only that one, turns errors into exit codes. */
+import process from 'node:process';
+import { systemSearchPath } from '../../sandbox/search-path.ts';
+import { errorText, UsageError, type Subcommand } from './usage.ts';
+
+interface Entry {
+  readonly summary: string;
+  readonly load: () => Promise<Subcommand>;
+}
+
+/** Loaded on demand: a command that is run by the hundred in a script must not pay for the others. */
+const SUBCOMMANDS: Readonly<Record<string, Entry>> = {
+  up: { summary: "run this machine's agent in the foreground (root)", load: async () => (await import('./up.ts')).up },
+  mcp: { summary: 'serve the commands as MCP tools on stdio', load: async () => (await import('./mcp.ts')).mcp },
+  invoke: { summary: 'run one command of the agent, JSON in and out', load: async () => (await import('./invoke.ts')).invoke },
+  sandbox: { summary: 'run a shell or a program beside an agent in a fresh sandbox', load: async () => (await import('./sandbox.ts')).sandbox },
+  status: { summary: 'show what the agent runs', load: async () => (await import('./status.ts')).status },
+  doctor: { summary: 'check what this machine lacks', load: async () => (await import('./doctor.ts')).doctor },
+  demo: { summary: 'see a service balance real connections, in a sandbox', load: loadDemo },
+  cleanup: { summary: 'remove every kernel object of the agent (root)', load: async () => (await import('./cleanup.ts')).cleanup },
+};
+
+/** Runs the command line and gives its exit code: 0 done, 1 failed, 2 wrong usage; `sandbox` gives its command's. */
+export async function main(argv: string[]): Promise<number> {
+  process.env['PATH'] = systemSearchPath(process.env['PATH']);
+  // A reader that has seen enough, as in `clawnode status | head -1`, is no error.
+  process.stdout.on('error', (error) => {
+    if ('code' in error && error.code === 'EPIPE') process.exit(0);
+    throw error;
+  });
+  const [name, ...rest] = argv;
+  if (name === '--version') return print(`${(await import('./version.ts')).version()}\n`);
+  if (name === '--help' || name === '-h' || name === 'help') return print(helpText());
+  const entry = name === undefined || !Object.hasOwn(SUBCOMMANDS, name) ? undefined : SUBCOMMANDS[name];
+  if (name === undefined || entry === undefined) {
+    process.stderr.write(name === undefined ? helpText() : `clawnode: there is no subcommand ${JSON.stringify(name)}; try \`clawnode --help\`\n`);
+    return 2;
+  }
+  const subcommand = await entry.load();
+  if (wantsHelp(rest)) return print(subcommand.help);
+  return runSubcommand(name, subcommand, rest);
+}
+
+async function runSubcommand(name: string, subcommand: Subcommand, argv: string[]): Promise<number> {
+  try {
+    return await subcommand.run(argv);
+  } catch (error) {
+    if (error instanceof UsageError) {
+      process.stderr.write(`clawnode ${name}: ${error.message}; try \`clawnode ${name} --help\`\n`);
+      return 2;
+    }
+    process.stderr.write(errorText(error, { verbose: argv.includes('--verbose') }));
+    return 1;
+  }
+}
+
+/** What stands behind `--` belongs to another program. */
+function wantsHelp(argv: string[]): boolean {
+  const end = argv.indexOf('--');
+  const own = end === -1 ? argv : argv.slice(0, end);
+  return own.includes('--help') || own.includes('-h');
+}
+
+function print(text: string): number {
+  process.stdout.write(text);
+  return 0;
+}
+
+async function loadDemo(): Promise<Subcommand> {
+  const { demo } = await import('./demo.ts');
+  return {
+    help: `Usage: clawnode demo
+
+Opens a sandbox, runs workloads behind a service and an ingress, drives all of it through MCP tools and shows what
+happens. Exit code 0 only if every step was observed.
+`,
+    run: demo,
+  };
+}
+
+function helpText(): string {
+  const width = Math.max(...Object.keys(SUBCOMMANDS).map((name) => name.length));
+  const lines = Object.entries(SUBCOMMANDS).map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}`);
+  return `Usage: clawnode SUBCOMMAND [ARGUMENTS]
+
+${lines.join('\n')}
+
+\`clawnode SUBCOMMAND --help\` tells more; \`clawnode --version\` tells the version.
+CLAWNODE_SOCKET names the agent's socket where it is not /run/clawnode/agent.sock.
+Exit codes: 0 done, 1 failed, 2 wrong usage.
+`;
+}

@@ -1,0 +1,128 @@
+/** `clawnode mcp`: finds the agent that an MCP server on stdio speaks for. It never starts one on the machine itself. */
+import { TOOLSETS, type Toolset } from '../../../tools/define.ts';
+import { ClawError } from '../../errors.ts';
+import { openSandbox } from '../../sandbox/sandbox.ts';
+import { agentSocketPath, connectAgent, type AgentClient } from '../agent-client.ts';
+import { serveMcp } from '../mcp.ts';
+import { stopSignal } from './stop-signal.ts';
+import { parseArguments, UsageError, type Subcommand } from './usage.ts';
+import { version } from './version.ts';
+
+const MODES = ['auto', 'host', 'sandbox', 'model'] as const;
+type Mode = (typeof MODES)[number];
+
+const HEALTH_TIMEOUT_MS = 5_000;
+
+export const mcp: Subcommand = {
+  help: `Usage: clawnode mcp [--mode auto|host|sandbox] [--read-only] [--toolsets A,B] [--config FILE]
+
+Serves the agent's commands as MCP tools on standard input and output, for Claude Desktop, OpenClaw and other MCP hosts.
+
+  --mode auto      speak for the running agent (CLAWNODE_SOCKET, else the machine's own); without one, open a sandbox (default)
+  --mode host      speak for the machine's running agent, or fail; never starts one
+  --mode sandbox   always open a fresh sandbox
+  --read-only      only tools that change nothing
+  --toolsets A,B   only these of ${TOOLSETS.join(', ')}
+  --config FILE    the YAML configuration of a sandbox's agent
+
+Which agent it is, is said on standard error. Exit code: 0 when the client has gone, 1 when there is no agent to speak for.
+`,
+  run: async (argv) => {
+    const { mode, readOnly, toolsets, configFile } = readArguments(argv);
+    const stop = stopSignal();
+    try {
+      const chosen = await chooseAgent(mode, { configFile, signal: stop });
+      try {
+        const { invoke } = chosen.agent;
+        await serveMcp({ invoke, version: version(), readOnly, ...(toolsets === undefined ? {} : { toolsets }) }, stop);
+      } finally {
+        await chosen.close();
+      }
+    } catch (error) {
+      // Hosts end a server with a signal: that is no failure, at whatever moment it comes.
+      if (!stop.aborted) throw error;
+    }
+    return 0;
+  },
+};
+
+interface Arguments {
+  readonly mode: Mode;
+  readonly readOnly: boolean;
+  readonly toolsets: Toolset[] | undefined;
+  readonly configFile: string | undefined;
+}
+
+function readArguments(argv: string[]): Arguments {
+  const { values } = parseArguments({
+    args: argv,
+    options: {
+      mode: { type: 'string', default: 'auto' },
+      'read-only': { type: 'boolean', default: false },
+      toolsets: { type: 'string' },
+      config: { type: 'string' },
+    },
+  });
+  const mode = MODES.find((known) => known === values.mode);
+  if (mode === undefined) throw new UsageError(`--mode ${values.mode} is none of ${MODES.join(', ')}`);
+  return { mode, readOnly: values['read-only'], toolsets: values.toolsets?.split(',').map(toolset), configFile: values.config };
+}
+
+function toolset(text: string): Toolset {
+  const found = TOOLSETS.find((known) => known === text.trim());
+  if (found === undefined) throw new UsageError(`--toolsets: ${JSON.stringify(text)} is none of ${TOOLSETS.join(', ')}`);
+  return found;
+}
+
+interface ChosenAgent {
+  readonly agent: AgentClient;
+  readonly close: () => Promise<void>;
+}
+
+async function chooseAgent(mode: Mode, options: { configFile: string | undefined; signal: AbortSignal }): Promise<ChosenAgent> {
+  if (mode === 'model') throw new ClawError('NOT_SUPPORTED', 'the model mode is not built yet', { hint: 'Use --mode sandbox, which needs no root.' });
+  if (mode === 'host') return hostAgent(options.signal);
+  const running = mode === 'auto' ? await runningAgent(options.signal) : undefined;
+  return running ?? sandboxAgent(options);
+}
+
+async function runningAgent(signal: AbortSignal): Promise<ChosenAgent | undefined> {
+  const agent = connectAgent(agentSocketPath());
+  try {
+    const { node, mode } = await agent.health(AbortSignal.any([signal, AbortSignal.timeout(HEALTH_TIMEOUT_MS)]));
+    say(`speaking for node ${node} (${mode} mode) on ${agent.socketPath}`);
+    return attached(agent);
+  } catch (error) {
+    if (!(error instanceof ClawError) || signal.aborted) throw error;
+    say(`${error.message}; opening a sandbox instead`);
+    return undefined;
+  }
+}
+
+async function hostAgent(signal: AbortSignal): Promise<ChosenAgent> {
+  const agent = connectAgent(agentSocketPath());
+  const { node, mode } = await agent.health(signal);
+  if (mode !== 'host') {
+    throw new ClawError('AGENT_UNREACHABLE', `the agent on ${agent.socketPath} runs in ${mode} mode, not in host mode`, {
+      hint: "Start the machine's own with `sudo clawnode up`, or leave --mode out.",
+    });
+  }
+  say(`speaking for node ${node} (host mode) on ${agent.socketPath}`);
+  return attached(agent);
+}
+
+async function sandboxAgent({ configFile, signal }: { configFile: string | undefined; signal: AbortSignal }): Promise<ChosenAgent> {
+  const sandbox = await openSandbox(configFile === undefined ? {} : { configFile }, signal);
+  say(`speaking for a sandbox of its own; its ingress is on ${sandbox.ingressUrl}`);
+  return { agent: connectAgent(sandbox.socketPath), close: sandbox.close };
+}
+
+/** An agent that somebody else started goes on when we end. */
+function attached(agent: AgentClient): ChosenAgent {
+  return { agent, close: async () => undefined };
+}
+
+/** Standard output belongs to the protocol. */
+function say(text: string): void {
+  process.stderr.write(`clawnode mcp: ${text}\n`);
+}

@@ -1,0 +1,70 @@
+/** `clawnode up`: this machine's agent in the foreground; it has no logic of the agent's. */
+import { once } from 'node:events';
+import { geteuid } from 'node:process';
+import { pino } from 'pino';
+import { openAgent } from '../../agent.ts';
+import { ClawError } from '../../errors.ts';
+import { connectAgent, DEFAULT_SOCKET_PATH } from '../agent-client.ts';
+import { stoppedExitCode, stopSignal } from './stop-signal.ts';
+import { parseArguments, type Subcommand } from './usage.ts';
+
+const DEFAULT_STATE_DIR = '/var/lib/clawnode';
+
+export const up: Subcommand = {
+  help: `Usage: clawnode up [--config FILE] [--state-dir DIR] [--socket PATH] [--node NAME] [--verbose]
+
+Runs this machine's agent in the foreground, as root. It programs this machine's kernel; to try things out without root and
+without touching the machine, use \`clawnode sandbox\`. SIGTERM and Ctrl-C stop the agent and leave services, workloads and
+ingress up for the next one; \`clawnode cleanup\` removes them.
+
+  --config FILE    the YAML configuration
+  --state-dir DIR  where the agent keeps its state (${DEFAULT_STATE_DIR}); one agent per directory
+  --socket PATH    where the agent listens (${DEFAULT_SOCKET_PATH})
+  --node NAME      this node's id (the host's name)
+  --verbose        log every step to standard error, not only what went wrong
+
+Exit code: 0 stopped on request, 1 could not start or failed.
+`,
+  run: async (argv) => {
+    const { values } = parseArguments({
+      args: argv,
+      options: {
+        config: { type: 'string' },
+        'state-dir': { type: 'string', default: DEFAULT_STATE_DIR },
+        socket: { type: 'string', default: DEFAULT_SOCKET_PATH },
+        node: { type: 'string' },
+        verbose: { type: 'boolean', default: false },
+      },
+    });
+    if (geteuid?.() !== 0) {
+      throw new ClawError('PERMISSION_DENIED', "only root can program this machine's kernel", {
+        hint: 'Use `sudo clawnode up`, or `clawnode sandbox`, which needs no root and leaves the machine alone.',
+      });
+    }
+    const stop = stopSignal();
+    try {
+      const agent = await openAgent(
+        {
+          mode: 'host',
+          stateDir: values['state-dir'],
+          socketPath: values.socket,
+          ...(values.node === undefined ? {} : { nodeId: values.node }),
+          ...(values.config === undefined ? {} : { configFile: values.config }),
+          logger: pino({ level: values.verbose ? 'debug' : 'warn' }, pino.destination({ dest: 2, sync: true })),
+        },
+        stop,
+      );
+      try {
+        const { node, mode, version, pid } = await connectAgent(values.socket).health(stop);
+        process.stderr.write(`clawnode ${version}: node ${node} is ready in ${mode} mode on ${values.socket}, pid ${pid}\n`);
+        if (!stop.aborted) await once(stop, 'abort');
+      } finally {
+        await agent.close();
+      }
+      return 0;
+    } catch (error) {
+      if (stop.aborted) return stoppedExitCode(stop);
+      throw error;
+    }
+  },
+};
