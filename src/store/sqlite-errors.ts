@@ -1,16 +1,18 @@
 /** What SQLite's errors mean to us: retried, or a ClawError with a next step; it never touches a database. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ClawError } from '../errors.ts';
+import { Compacted } from './store.ts';
 
 /** Primary result codes, https://www.sqlite.org/rescode.html; the upper bits of an extended code only refine them. */
 const BUSY = 5;
 const LOCKED = 6;
+const CANNOT_OPEN = 14;
 const HINTS: ReadonlyMap<number, string> = new Map([
   [8, 'Make the store file and its directory writable for this user.'],
   [10, 'Check the disk: `dmesg` tells of its errors.'],
   [11, 'Move the file away (keep it) and restore a copy of it; it is never overwritten.'],
   [13, 'Free space on the disk that holds the store.'],
-  [14, 'Create the directory of the store and make it writable for this user.'],
+  [CANNOT_OPEN, 'Create the directory of the store and make it writable for this user.'],
   [26, 'Name another store file; this one is left as it is.'],
 ]);
 
@@ -18,10 +20,10 @@ const HINTS: ReadonlyMap<number, string> = new Map([
 const BUSY_LIMIT_MS = 10_000;
 const LONGEST_PAUSE_MS = 25;
 
-/** A failed call as a ClawError `STORE_FAILED` that names the file; a ClawError passes through. */
-export function storeFailed(path: string, error: unknown): ClawError {
-  if (error instanceof ClawError) return error;
-  const hint = HINTS.get(primaryCode(error)) ?? 'The log has the cause.';
+/** What SQLite or the file system threw, as a ClawError `STORE_FAILED` that names the file; what is ours already passes through. */
+export function storeFailed(path: string, error: unknown): Error {
+  if (error instanceof ClawError || error instanceof Compacted) return error;
+  const hint = HINTS.get(resultCode(error)) ?? 'The log has the cause.';
   return new ClawError('STORE_FAILED', `the store ${path} failed: ${error instanceof Error ? error.message : String(error)}`, { hint, cause: error });
 }
 
@@ -49,10 +51,13 @@ export async function whenUnlocked<T>(path: string, work: () => T): Promise<T> {
 }
 
 export function isBusy(error: unknown): boolean {
-  const code = primaryCode(error);
+  const code = resultCode(error);
   return code === BUSY || code === LOCKED;
 }
 
-function primaryCode(error: unknown): number {
-  return error instanceof Error && 'errcode' in error && typeof error.errcode === 'number' ? error.errcode & 0xff : 0;
+/** SQLite's primary result code; a file that could not be opened before SQLite saw it counts as SQLite's own code for that. */
+function resultCode(error: unknown): number {
+  if (!(error instanceof Error)) return 0;
+  if ('errcode' in error && typeof error.errcode === 'number') return error.errcode & 0xff;
+  return 'syscall' in error && error.syscall === 'open' ? CANNOT_OPEN : 0;
 }

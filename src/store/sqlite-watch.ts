@@ -14,15 +14,15 @@ export interface Watches {
   /** The log may have grown, here or in another process. */
   readonly wake: () => void;
   /** The store cannot be read any more: every watch throws this. */
-  readonly fail: (failure: ClawError) => void;
+  readonly fail: (failure: Error) => void;
   /** Every watch ends. */
   readonly end: () => void;
 }
 
 export function createWatches(path: string, statements: Statements): Watches {
   let ended = false;
-  let next = Promise.withResolvers<ClawError | undefined>();
-  const wake = (failure?: ClawError): void => {
+  let next = Promise.withResolvers<Error | undefined>();
+  const wake = (failure?: Error): void => {
     const current = next;
     next = Promise.withResolvers();
     current.resolve(failure);

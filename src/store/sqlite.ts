@@ -15,15 +15,18 @@ import type { Store } from './store.ts';
 export interface SqliteOptions {
   /** Watches can start this many revisions back; 10,000 unless told. */
   readonly keepRevisions?: number;
-  /** How often other processes' writes and ended leases are looked for; 25 ms unless told. */
+  /** How often other processes' writes and ended leases are looked for while the file is being written to; 25 ms unless told. */
   readonly pollMs?: number;
+  /** The same for a file at rest, in case that its events got lost; 500 ms unless told. */
+  readonly restMs?: number;
 }
 
 /**
  * Opens the store file, or makes it (mode 0600; its directory must exist). Throws ClawError `STORE_FAILED` when the file
  * is damaged, belongs to another program or has a newer format.
  */
-export async function openSqliteStore(path: string, { keepRevisions = 10_000, pollMs = 25 }: SqliteOptions = {}): Promise<Store> {
+export async function openSqliteStore(path: string, options: SqliteOptions = {}): Promise<Store> {
+  const { keepRevisions = 10_000, pollMs = 25, restMs = 500 } = options;
   // A resolved path is never one of SQLite's special names, such as `:memory:`.
   const file = resolve(path);
   const db = await openFile(file);
@@ -53,7 +56,10 @@ export async function openSqliteStore(path: string, { keepRevisions = 10_000, po
   const checkOpen = (): void => {
     if (closed) throw new ClawError('STORE_FAILED', `the store ${file} is closed`);
   };
-  const poll = startPoll(statements, pollMs, {
+  const poll = startPoll(statements, {
+    logFile: `${file}-wal`,
+    pollMs,
+    restMs,
     changed: watches.wake,
     expired: () => write(expireLeases),
     failed: (error) => {
