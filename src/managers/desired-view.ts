@@ -6,7 +6,7 @@ import { namespace, type Namespace } from '../model/namespace.ts';
 import type { Desired } from '../model/observed.ts';
 import { service, type Service } from '../model/service.ts';
 import { workload, type Workload } from '../model/workload.ts';
-import { allocationRecord, cursorRecord } from '../ipam/keys.ts';
+import { allocationPrefix, allocationRecord, cursorRecord, type AllocationRange } from '../ipam/keys.ts';
 import { Compacted, type Store, type StoreEvent, type StoreItem } from '../store/store.ts';
 
 /** One range's allocations as `ipam/allocate` takes them, with the revision of each address's record for compare-and-set. */
@@ -19,8 +19,7 @@ export interface AllocationTable {
 
 export interface DesiredView {
   readonly state: Desired;
-  /** Of a range: `clusterip` or `workload/<node>`. */
-  allocations(pool: string): AllocationTable;
+  allocations(range: AllocationRange): AllocationTable;
   /** The revision of the key's last write, 0 when it does not exist. */
   modRevision(key: string): number;
   /** Resolves when the copy has seen the revision. */
@@ -59,23 +58,22 @@ export async function openDesiredView(store: Store, logger: Logger): Promise<Des
   const listeners = new Set<() => void>();
   const ended = new AbortController();
 
-  const table = (pool: string): MutableTable => {
-    const known = tables.get(pool);
+  const table = (prefix: string): MutableTable => {
+    const known = tables.get(prefix);
     if (known !== undefined) return known;
     const made: MutableTable = { taken: new Map(), released: new Map(), last: undefined };
-    tables.set(pool, made);
+    tables.set(prefix, made);
     return made;
   };
 
   const remove = (key: string): void => {
-    const [kind = '', ...rest] = key.split('/');
+    const [kind = ''] = key.split('/', 1);
     revisions.delete(key);
     if (kind === 'ipam') {
-      const { pool, ip } = allocationPlace(rest);
-      if (ip !== undefined) {
-        table(pool).taken.delete(ip);
-        table(pool).released.delete(ip);
-      }
+      const { prefix, ip } = allocationPlace(key);
+      if (ip === undefined) return;
+      table(prefix).taken.delete(ip);
+      table(prefix).released.delete(ip);
       return;
     }
     if (kind === 'workloads') state.workloadGeneration += 1;
@@ -83,7 +81,7 @@ export async function openDesiredView(store: Store, logger: Logger): Promise<Des
   };
 
   const put = (item: StoreItem): void => {
-    const [kind = '', ...rest] = item.key.split('/');
+    const [kind = ''] = item.key.split('/', 1);
     revisions.set(item.key, item.modRevision);
     if (kind === 'services') state.services.set(item.key, service.parse(item.value));
     else if (kind === 'ingresses') state.ingresses.set(item.key, ingress.parse(item.value));
@@ -91,7 +89,7 @@ export async function openDesiredView(store: Store, logger: Logger): Promise<Des
     else if (kind === 'workloads') {
       state.workloads.set(item.key, workload.parse(item.value));
       state.workloadGeneration += 1;
-    } else if (kind === 'ipam') putAllocation(table, rest, item.value);
+    } else if (kind === 'ipam') putAllocation(table, item);
   };
 
   const apply = (event: StoreEvent): void => {
@@ -134,7 +132,7 @@ export async function openDesiredView(store: Store, logger: Logger): Promise<Des
 
   return {
     state,
-    allocations: table,
+    allocations: (range) => table(allocationPrefix(range)),
     modRevision: (key) => revisions.get(key) ?? 0,
     reached: (revision, signal) =>
       new Promise((resolve, reject) => {
@@ -170,15 +168,17 @@ function recordMaps(state: MutableState): Record<string, Map<string, unknown>> {
   return { services: state.services, ingresses: state.ingresses, workloads: state.workloads, namespaces: state.namespaces };
 }
 
-/** `clusterip/10.201.0.1` and `workload/node-a/10.200.1.2` name an address; `cursor/<pool>` names none. */
-function allocationPlace(parts: readonly string[]): { pool: string; ip: Ipv4 | undefined } {
-  if (parts[0] === 'cursor') return { pool: parts.slice(1).join('/'), ip: undefined };
-  return { pool: parts.slice(0, -1).join('/'), ip: ipv4.parse(parts.at(-1)) };
+/** `ipam/clusterip/10.201.0.1` names an address below its range's prefix; `ipam/cursor/clusterip` names the range only. */
+function allocationPlace(key: string): { prefix: string; ip: Ipv4 | undefined } {
+  const cursor = 'ipam/cursor/';
+  if (key.startsWith(cursor)) return { prefix: `ipam/${key.slice(cursor.length)}/`, ip: undefined };
+  const slash = key.lastIndexOf('/') + 1;
+  return { prefix: key.slice(0, slash), ip: ipv4.parse(key.slice(slash)) };
 }
 
-function putAllocation(table: (pool: string) => MutableTable, parts: readonly string[], value: unknown): void {
-  const { pool, ip } = allocationPlace(parts);
-  const target = table(pool);
+function putAllocation(table: (prefix: string) => MutableTable, { key, value }: StoreItem): void {
+  const { prefix, ip } = allocationPlace(key);
+  const target = table(prefix);
   if (ip === undefined) {
     target.last = cursorRecord.parse(value).last;
     return;

@@ -1,5 +1,4 @@
 /** What `network.status` tells of this node. Reads only. */
-import { workloadPool } from '../ipam/keys.ts';
 import { bounds } from '../model/address.ts';
 import { poolStats } from './allocations.ts';
 import { page } from './paging.ts';
@@ -31,8 +30,8 @@ export function networkManager(world: World) {
           },
           allocator: {
             stats: {
-              clusterIps: poolStats(world, 'clusterip'),
-              workloadIps: poolStats(world, workloadPool(world.node.id)),
+              clusterIps: poolStats(world, { kind: 'clusterIp' }),
+              workloadIps: poolStats(world, { kind: 'workload', node: world.node.id }),
               workloadSubnets: { used: 1, free: subnetCount(world) - 1, quarantined: 0 },
               meshIps: Object.fromEntries(MESH_REGIONS.map((region) => [region, { used: 0, free: 4094, quarantined: 0 }])),
             },

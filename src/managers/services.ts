@@ -36,7 +36,7 @@ export function serviceManager(world: World) {
           });
         }
         requireRoom(world.desired.services, 'services');
-        const taken = takeAddress(world, 'clusterip', key);
+        const taken = takeAddress(world, { kind: 'clusterIp' }, key);
         const service: Service = {
           v: 1,
           createdAt: world.now().toISOString(),
@@ -63,7 +63,7 @@ export function serviceManager(world: World) {
     delete: async (input: Named) => {
       const { answer, revision } = await world.mutate(() => {
         const service = find(input);
-        const gone = together(deleteRecord(world, recordKey('services', input)), releaseAddress(world, 'clusterip', service.clusterIp));
+        const gone = together(deleteRecord(world, recordKey('services', input)), releaseAddress(world, { kind: 'clusterIp' }, service.clusterIp));
         return { ...gone, answer: service };
       });
       return { answer: { namespace: answer.namespace, name: answer.name, deleted: true as const, clusterIp: answer.clusterIp }, revision };

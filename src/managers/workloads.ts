@@ -5,7 +5,6 @@ import { ClawError } from '../errors.ts';
 import type { ObservedWorkload } from '../model/observed.ts';
 import { recordKey, type Named } from '../model/record.ts';
 import { workloadId, type Workload, type WorkloadPort } from '../model/workload.ts';
-import { workloadPool } from '../ipam/keys.ts';
 import { releaseAddress, takeAddress } from './allocations.ts';
 import { page } from './paging.ts';
 import { createRecord, deleteRecord, replaceRecord, requireRecord, requireRoom, together } from './records.ts';
@@ -30,7 +29,7 @@ export function workloadManager(world: World) {
           });
         }
         requireRoom(world.desired.workloads, 'workloads');
-        const taken = takeAddress(world, workloadPool(world.node.id), key);
+        const taken = takeAddress(world, { kind: 'workload', node: world.node.id }, key);
         const workload: Workload = {
           v: 1,
           createdAt: world.now().toISOString(),
@@ -92,7 +91,7 @@ export function workloadManager(world: World) {
 export async function removeStopped(world: World, workload: Workload): Promise<number> {
   const { revision } = await world.mutate(() => {
     const key = recordKey('workloads', workload);
-    const change = together(deleteRecord(world, key), releaseAddress(world, workloadPool(workload.node), workload.ip));
+    const change = together(deleteRecord(world, key), releaseAddress(world, { kind: 'workload', node: workload.node }, workload.ip));
     return { ...change, answer: undefined };
   });
   return revision;

@@ -1,5 +1,6 @@
 /** What managers work with: this node, the desired and observed state, the store's door, and the clock. No driver is reachable from here. */
 import type { EndpointsOf } from '../compile/endpoints.ts';
+import type { AllocationRange } from '../ipam/keys.ts';
 import type { AllocationTable } from './desired-view.ts';
 import type { Desired, Observed } from '../model/observed.ts';
 import type { Node } from '../model/node.ts';
@@ -31,7 +32,7 @@ export interface World {
   readonly endpointsOf: EndpointsOf;
   /** Whether the configuration lets `workload.run` start processes on this node. */
   readonly processesAllowed: boolean;
-  allocations(pool: string): AllocationTable;
+  allocations(range: AllocationRange): AllocationTable;
   modRevision(key: string): number;
   now(): Date;
   /**

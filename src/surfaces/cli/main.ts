@@ -29,7 +29,7 @@ export async function main(argv: string[]): Promise<number> {
     throw error;
   });
   const [name, ...rest] = argv;
-  if (name === '--version') return print(`${(await import('./version.ts')).version()}\n`);
+  if (name === '--version') return print(`${(await import('../../version.ts')).version()}\n`);
   if (name === '--help' || name === '-h' || name === 'help') return print(helpText());
   const entry = name === undefined || !Object.hasOwn(SUBCOMMANDS, name) ? undefined : SUBCOMMANDS[name];
   if (name === undefined || entry === undefined) {

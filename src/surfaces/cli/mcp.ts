@@ -6,7 +6,7 @@ import { agentSocketPath, connectAgent, type AgentClient } from '../agent-client
 import { serveMcp } from '../mcp.ts';
 import { stopSignal } from './stop-signal.ts';
 import { parseArguments, UsageError, type Subcommand } from './usage.ts';
-import { version } from './version.ts';
+import { version } from '../../version.ts';
 
 const MODES = ['auto', 'host', 'sandbox', 'model'] as const;
 type Mode = (typeof MODES)[number];

@@ -1,0 +1,198 @@
+/** Brings each workload of this node to where its record wants it: linked and running, or stopped and gone. One act per workload at a time. */
+import type { Logger } from 'pino';
+import { compileLinks } from '../compile/links.ts';
+import type { ConntrackFlush, WorkloadLink } from '../compile/kernel-state.ts';
+import { ClawError, toClawError } from '../errors.ts';
+import type { DesiredView } from '../managers/desired-view.ts';
+import type { Node } from '../model/node.ts';
+import { recordKey } from '../model/record.ts';
+import type { Workload } from '../model/workload.ts';
+import type { ObservedState } from '../observed/observed-state.ts';
+import type { ProcessRuntime, ProcessSpec } from '../runtime/process.ts';
+import type { Loop } from './loop.ts';
+
+export interface WorkloadControllerOptions {
+  readonly node: Node;
+  readonly view: DesiredView;
+  readonly observed: ObservedState;
+  readonly runtime: ProcessRuntime;
+  readonly links: {
+    ensure(link: WorkloadLink, signal?: AbortSignal): Promise<unknown>;
+    remove(link: Pick<WorkloadLink, 'hostInterface' | 'netns'>, signal?: AbortSignal): Promise<unknown>;
+  };
+  readonly conntrack: { flush(entries: readonly ConntrackFlush[], signal?: AbortSignal): Promise<unknown> };
+  readonly loop: Pick<Loop, 'programmed'>;
+  /** The store write that ends a stop; resolves with its revision. */
+  readonly removeStopped: (workload: Workload) => Promise<number>;
+  readonly logger: Logger;
+}
+
+export interface WorkloadController {
+  /** Resolves when the workload runs, has ended, or could not be started. */
+  started(id: string, signal: AbortSignal): Promise<void>;
+  /** Resolves with the revision at which the workload's record was removed. */
+  removed(id: string, signal: AbortSignal): Promise<number>;
+  close(): Promise<void>;
+}
+
+/** What a process gets between TERM and KILL. */
+const STOP_GRACE_MS = 10_000;
+const RETRY_MS = { first: 500, most: 30_000 };
+
+interface Failure {
+  readonly stopping: boolean;
+  readonly delayMs: number;
+  /** Runs until the next attempt is due. */
+  timer: NodeJS.Timeout | undefined;
+}
+
+/** So many removals are remembered for a `removed` that asks late. */
+const REMEMBERED = 1000;
+
+export function startWorkloadController(options: WorkloadControllerOptions): WorkloadController {
+  const { node, view, observed, runtime, links, conntrack, loop, logger } = options;
+  const ended = new AbortController();
+  const acts = new Map<string, Promise<void>>();
+  const startedIds = new Set<string>();
+  const removedAt = new Map<string, number>();
+  const failures = new Map<string, Failure>();
+  const listeners = new Set<() => void>();
+
+  const tell = (): void => {
+    for (const listener of listeners) listener();
+  };
+
+  const start = async (workload: Workload): Promise<void> => {
+    const [link] = compileLinks(node, [workload]);
+    if (link === undefined) return;
+    await links.ensure(link, ended.signal);
+    // Its rules are there before its first packet: until then its interface is unknown, and unknown ones are dropped.
+    await loop.programmed(view.modRevision(recordKey('workloads', workload)), ended.signal);
+    observe(workload.id, await runtime.start(processSpec(workload, link), ended.signal));
+    startedIds.add(workload.id);
+  };
+
+  const stop = async (workload: Workload): Promise<void> => {
+    const { id } = workload;
+    // Nothing new is sent to it any more before it is told to end.
+    await loop.programmed(view.modRevision(recordKey('workloads', workload)), ended.signal);
+    await runtime.stop(id, { graceMs: STOP_GRACE_MS }, ended.signal);
+    const [link] = compileLinks(node, [workload]);
+    if (link !== undefined) await links.remove(link, ended.signal);
+    // Its address may belong to somebody else soon, and must not inherit its connections.
+    await conntrack.flush([{ type: 'address', ip: workload.ip }], ended.signal);
+    const revision = await options.removeStopped(workload);
+    startedIds.delete(id);
+    failures.delete(id);
+    remember(removedAt, id, revision);
+    observed.forget(id);
+  };
+
+  const observe = (id: string, process: Awaited<ReturnType<ProcessRuntime['start']>>): void =>
+    observed.set(id, {
+      state: process.state,
+      restarts: process.restarts,
+      ...(process.exitCode === undefined ? {} : { exitCode: process.exitCode }),
+      ...(process.message === undefined ? {} : { message: process.message }),
+    });
+
+  const act = async (workload: Workload): Promise<void> => {
+    try {
+      await (workload.stopping ? stop(workload) : start(workload));
+      failures.delete(workload.id);
+    } catch (error) {
+      if (ended.signal.aborted) return;
+      logger.error({ err: error, workload: `${workload.namespace}/${workload.name}`, stopping: workload.stopping }, 'a workload is not where it should be');
+      if (!workload.stopping) observed.set(workload.id, { state: 'failed', restarts: 0, message: toClawError(error).message });
+      retryLater(workload);
+    }
+  };
+
+  const retryLater = ({ id, stopping }: Workload): void => {
+    const delayMs = Math.min((failures.get(id)?.delayMs ?? RETRY_MS.first / 2) * 2, RETRY_MS.most);
+    const timer = setTimeout(() => {
+      const failure = failures.get(id);
+      if (failure !== undefined) failure.timer = undefined;
+      look();
+    }, delayMs);
+    failures.set(id, { stopping, delayMs, timer });
+  };
+
+  const look = (): void => {
+    if (ended.signal.aborted) return;
+    for (const workload of view.state.workloads.values()) {
+      const { id } = workload;
+      if (workload.node !== node.id || acts.has(id) || (startedIds.has(id) && !workload.stopping)) continue;
+      const failure = failures.get(id);
+      // A stop does not wait until a failed start may be tried again.
+      if (failure?.timer !== undefined && failure.stopping === workload.stopping) continue;
+      clearTimeout(failure?.timer);
+      const running = act(workload).finally(() => {
+        acts.delete(id);
+        tell();
+        look();
+      });
+      acts.set(id, running);
+    }
+  };
+
+  const waitUntil = <Found>(find: () => Found | undefined, signal: AbortSignal): Promise<Found> =>
+    new Promise((resolve, reject) => {
+      const done = (): void => {
+        listeners.delete(check);
+        signal.removeEventListener('abort', abort);
+      };
+      const check = (): void => {
+        const found = find();
+        if (found === undefined) return;
+        done();
+        resolve(found);
+      };
+      const abort = (): void => {
+        done();
+        reject(new ClawError('CANCELLED', 'the call was cancelled; the workload goes on to where it was told to go', { cause: signal.reason }));
+      };
+      listeners.add(check);
+      signal.addEventListener('abort', abort, { once: true });
+      check();
+    });
+
+  const unsubscribe = [
+    view.onChange(look),
+    runtime.onChange((id) => {
+      const process = runtime.observe().get(id);
+      if (process !== undefined && startedIds.has(id)) observe(id, process);
+    }),
+  ];
+  look();
+
+  return {
+    started: async (id, signal) => {
+      await waitUntil(() => (startedIds.has(id) || observed.state.workloads.get(id)?.state === 'failed' ? true : undefined), signal);
+    },
+    removed: (id, signal) => waitUntil(() => removedAt.get(id), signal),
+    close: async () => {
+      ended.abort();
+      for (const { timer } of failures.values()) clearTimeout(timer);
+      for (const stopListening of unsubscribe) stopListening();
+      await Promise.allSettled(acts.values());
+    },
+  };
+}
+
+/** What the runtime needs to know of a workload. */
+export function processSpec(workload: Workload, link: Pick<WorkloadLink, 'netns'>): ProcessSpec {
+  return {
+    id: workload.id,
+    command: workload.command,
+    env: workload.env,
+    restart: workload.restart,
+    netns: `/run/netns/${link.netns}`,
+  };
+}
+
+function remember(removals: Map<string, number>, id: string, revision: number): void {
+  removals.set(id, revision);
+  const [oldest] = removals.keys();
+  if (removals.size > REMEMBERED && oldest !== undefined) removals.delete(oldest);
+}

@@ -1,0 +1,165 @@
+/** The agent's unix socket: HTTP in front of the door, for every surface. It knows no command and decides nothing. */
+import { chmod, chown, mkdir, rm } from 'node:fs/promises';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createConnection, type Socket } from 'node:net';
+import { dirname } from 'node:path';
+import type { CallLimits } from '../dispatch.ts';
+import { ClawError, toClawError, type ErrorCode } from '../errors.ts';
+
+export interface AgentSocketOptions {
+  readonly path: string;
+  /** Group that may use the socket; root only (and the sandbox's user) when undefined. */
+  readonly gid?: number;
+  readonly invoke: (call: SocketCall, signal: AbortSignal) => Promise<unknown>;
+  readonly health: () => Record<string, unknown>;
+  /** Who is at the other end, for the audit log. */
+  readonly peerOf: (socket: Socket) => Promise<string>;
+}
+
+export interface SocketCall {
+  readonly command: string;
+  readonly params: unknown;
+  readonly surface: string;
+  readonly peer: Promise<string>;
+  readonly limits: CallLimits;
+}
+
+export interface AgentSocket {
+  /** Takes no new calls, lets running ones end, removes the socket. */
+  close(): Promise<void>;
+}
+
+/** A call holds at most this many bytes: the largest command is 200 rules or 256 endpoints. */
+const MAX_BODY_BYTES = 4 * 1024 * 1024;
+/** Linux holds a socket's path in 108 bytes with the final NUL. */
+const MAX_PATH_BYTES = 107;
+const CLOSE_GRACE_MS = 15_000;
+
+/** Listens. Throws AGENT_ALREADY_RUNNING when another agent answers on the path; a dead one's socket is replaced. */
+export async function openAgentSocket(options: AgentSocketOptions): Promise<AgentSocket> {
+  const { path, gid } = options;
+  if (Buffer.byteLength(path) > MAX_PATH_BYTES) {
+    throw new ClawError('CONFIG_INVALID', `the socket path ${path} has ${Buffer.byteLength(path)} bytes, and ${MAX_PATH_BYTES} is the most`, {
+      path: 'socket',
+      hint: 'Choose a shorter one with CLAWNODE_SOCKET.',
+    });
+  }
+  if (await answers(path)) {
+    throw new ClawError('AGENT_ALREADY_RUNNING', `an agent answers on ${path} already`, { hint: 'clawnode status shows it. Stop it first, or use it.' });
+  }
+  await mkdir(dirname(path), { recursive: true, mode: 0o755 });
+  await rm(path, { force: true });
+
+  const peers = new WeakMap<Socket, Promise<string>>();
+  const server = createServer((request, response) => void serve(options, peers, { request, response }));
+  server.on('connection', (socket) => peers.set(socket, options.peerOf(socket)));
+  // A request that waits for the kernel may take long; the caller decides when to give up.
+  server.requestTimeout = 0;
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(path, resolve);
+  });
+  await chmod(path, 0o660);
+  if (gid !== undefined) await chown(path, 0, gid);
+
+  return {
+    close: () =>
+      new Promise((resolve) => {
+        const timer = setTimeout(() => server.closeAllConnections(), CLOSE_GRACE_MS);
+        server.close(() => {
+          clearTimeout(timer);
+          resolve();
+        });
+        server.closeIdleConnections();
+      }),
+  };
+}
+
+/** Whether somebody listens on the socket. */
+export function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = createConnection(path);
+    socket.once('connect', () => {
+      socket.destroy();
+      resolve(true);
+    });
+    socket.once('error', () => resolve(false));
+  });
+}
+
+interface Exchange {
+  readonly request: IncomingMessage;
+  readonly response: ServerResponse;
+}
+
+async function serve(options: AgentSocketOptions, peers: WeakMap<Socket, Promise<string>>, { request, response }: Exchange): Promise<void> {
+  const gone = new AbortController();
+  response.once('close', () => {
+    if (!response.writableFinished) gone.abort(new ClawError('CANCELLED', 'the caller went away'));
+  });
+  try {
+    if (request.method === 'GET' && request.url === '/v1/health') return answer(response, 200, options.health());
+    if (request.method !== 'POST' || request.url !== '/v1/invoke') {
+      throw new ClawError('UNKNOWN_COMMAND', `${request.method ?? ''} ${(request.url ?? '').slice(0, 80)} is nothing the agent serves`, { hint: 'POST /v1/invoke {command, params}.' });
+    }
+    const call = callOf(await readJson(request));
+    const peer = peers.get(request.socket) ?? Promise.resolve('unknown');
+    answer(response, 200, await options.invoke({ ...call, surface: header(request, 'x-clawnode-surface') ?? 'socket', peer }, gone.signal));
+  } catch (thrown) {
+    const error = toClawError(thrown);
+    answer(response, statusOf(error.code), error.toJSON());
+  }
+}
+
+function answer(response: ServerResponse, status: number, body: unknown): void {
+  if (response.destroyed) return;
+  response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+}
+
+async function readJson(request: IncomingMessage): Promise<unknown> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of request) {
+    const bytes = Buffer.from(chunk);
+    size += bytes.length;
+    if (size > MAX_BODY_BYTES) throw new ClawError('LIMIT_EXCEEDED', `a call holds at most ${MAX_BODY_BYTES} bytes`, { hint: 'Split it.' });
+    chunks.push(bytes);
+  }
+  try {
+    return JSON.parse(Buffer.concat(chunks).toString());
+  } catch (error) {
+    throw new ClawError('INVALID_ARGUMENT', 'the call is not JSON', { hint: 'Send {"command": "service.list", "params": {}}.', cause: error });
+  }
+}
+
+/** `{command, params?, readOnly?, toolsets?}`: a surface may narrow what its own session can do, never widen it. */
+function callOf(body: unknown): Omit<SocketCall, 'surface' | 'peer'> {
+  const fields = typeof body === 'object' && body !== null ? new Map(Object.entries(body)) : new Map<string, unknown>();
+  const command: unknown = fields.get('command');
+  if (typeof command !== 'string') {
+    throw new ClawError('INVALID_ARGUMENT', 'a call names its command', { path: 'command', hint: 'Send {"command": "service.list", "params": {}}.' });
+  }
+  const toolsets: unknown = fields.get('toolsets');
+  return {
+    command,
+    params: fields.get('params'),
+    limits: {
+      readOnly: fields.get('readOnly') === true,
+      ...(Array.isArray(toolsets) ? { toolsets: toolsets.map(String) } : {}),
+    },
+  };
+}
+
+function header(request: IncomingMessage, name: string): string | undefined {
+  const value = request.headers[name];
+  return typeof value === 'string' && /^[a-z-]{1,20}$/.test(value) ? value : undefined;
+}
+
+/** The code in the body is what counts; the status only sorts it for HTTP's sake. */
+function statusOf(code: ErrorCode): number {
+  if (code.endsWith('_NOT_FOUND') || code === 'UNKNOWN_COMMAND') return 404;
+  if (code.endsWith('_EXISTS') || code === 'CONFLICT' || code === 'NAMESPACE_NOT_EMPTY') return 409;
+  if (code === 'INTERNAL' || code === 'STORE_FAILED' || code === 'KERNEL_REFUSED' || code === 'PROCESS_FAILED') return 500;
+  if (code === 'NOT_ALLOWED' || code === 'PERMISSION_DENIED') return 403;
+  return 400;
+}
