@@ -20,3 +20,15 @@ export async function enterNamespace(): Promise<void> {
 export async function stdoutOf(...argv: readonly [string, ...string[]]): Promise<string> {
   return (await run(argv, { timeoutMs: 60_000 })).stdout;
 }
+
+/** Resolves when the address answers, from here or from a network namespace: with a refusal, for nothing listens on port 9. */
+export async function reach(address: string, netns?: string): Promise<void> {
+  const script = ['-e', REACH, address];
+  await run(netns === undefined ? [process.execPath, ...script] : ['nsenter', `--net=/run/netns/${netns}`, process.execPath, ...script]);
+}
+
+const REACH = `
+  const socket = require('node:net').connect({ host: process.argv[1], port: 9, timeout: 3000 });
+  socket.on('timeout', () => { throw new Error('no answer'); });
+  socket.on('error', (error) => { if (error.code !== 'ECONNREFUSED') throw error; });
+`;

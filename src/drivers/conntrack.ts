@@ -1,0 +1,40 @@
+/** Deletes connection tracking entries that would lead traffic astray and tells how full the table is; it never adds one. */
+import { readFile } from 'node:fs/promises';
+import type { ConntrackFlush } from '../compile/kernel-state.ts';
+import { ProcessError, run, type Argv } from './exec.ts';
+
+export interface ConntrackDriver {
+  /** Deletes the entries. That there are none is no error; any other failure is (ClawError `PROCESS_FAILED`, `MISSING_BINARY`). */
+  flush(list: readonly ConntrackFlush[], signal?: AbortSignal): Promise<void>;
+  /** How many entries this network namespace holds, and how many it may hold. */
+  size(): Promise<{ readonly entries: number; readonly maximum: number }>;
+}
+
+export const conntrackDriver: ConntrackDriver = { flush, size };
+
+async function flush(list: readonly ConntrackFlush[], signal?: AbortSignal): Promise<void> {
+  for (const argv of list.flatMap(commandsFor)) await deleteEntries(argv, signal);
+}
+
+async function size(): Promise<{ entries: number; maximum: number }> {
+  const [entries, maximum] = await Promise.all([readNumber('nf_conntrack_count'), readNumber('nf_conntrack_max')]);
+  return { entries, maximum };
+}
+
+async function readNumber(name: string): Promise<number> {
+  return Number(await readFile(`/proc/sys/net/netfilter/${name}`, 'utf8'));
+}
+
+function commandsFor(entry: ConntrackFlush): Argv[] {
+  // An entry that DNAT made knows the endpoint only as the source of its replies.
+  if (entry.type === 'udp-endpoint') return [['conntrack', '-D', '-p', 'udp', '--orig-dst', entry.clusterIp, '--reply-src', entry.endpointIp]];
+  return ['--orig-src', '--orig-dst', '--reply-src'].map((direction): Argv => ['conntrack', '-D', direction, entry.ip]);
+}
+
+async function deleteEntries(argv: Argv, signal: AbortSignal | undefined): Promise<void> {
+  const startedAt = performance.now();
+  const { exitCode, stderr } = await run(argv, { okExitCodes: [0, 1], ...(signal === undefined ? {} : { signal }) });
+  // Exit code 1 also stands for real failures; only this message tells that there was nothing to delete.
+  if (exitCode === 0 || stderr.includes('0 flow entries have been deleted')) return;
+  throw new ProcessError(argv, { exitCode, signal: null, stderr, durationMs: performance.now() - startedAt });
+}

@@ -1,0 +1,93 @@
+/** Makes the kernel's ipsets of ours (`CLAW-`) match the desired ones; it never touches a set of another name. */
+import type { IpsetState } from '../compile/kernel-state.ts';
+import { run } from './exec.ts';
+
+export interface IpsetDriver {
+  /**
+   * Creates missing sets, adds missing members and deletes surplus ones, in one `ipset restore`; `written` counts its lines.
+   * It destroys nothing: rules may still refer to sets that are no longer wanted. Throws ClawError `PROCESS_FAILED`; the next
+   * call then reads the kernel again.
+   */
+  apply(desired: readonly IpsetState[], signal?: AbortSignal): Promise<{ readonly written: number }>;
+  /** Destroys sets of ours that are not desired. Call it once no rule refers to them: the kernel refuses it before. */
+  prune(desired: readonly IpsetState[], signal?: AbortSignal): Promise<{ readonly written: number }>;
+  /** Forgets what is known to be programmed, so that the next call reads the kernel. */
+  resync(): void;
+  /** Destroys every set of ours. */
+  removeAll(signal?: AbortSignal): Promise<{ readonly written: number }>;
+}
+
+const OWN_SET_PREFIX = 'CLAW-';
+
+type Programmed = ReadonlyMap<string, IpsetState>;
+
+export function openIpset(): IpsetDriver {
+  let programmed: Programmed | undefined;
+  let resyncs = 0;
+  let queue: Promise<unknown> = Promise.resolve();
+
+  /** One change at a time; what it leads to is known only once `ipset restore` has succeeded. */
+  function change(next: (held: Programmed) => { lines: string[]; after: Programmed }, signal?: AbortSignal): Promise<{ written: number }> {
+    const work = async (): Promise<{ written: number }> => {
+      const resyncsBefore = resyncs;
+      const options = { timeoutMs: 60_000, ...(signal === undefined ? {} : { signal }) };
+      const held = programmed ?? parseIpsetSave((await run(['ipset', 'save'], options)).stdout);
+      const { lines, after } = next(held);
+      programmed = undefined;
+      if (lines.length > 0) await run(['ipset', 'restore'], { ...options, input: `${lines.join('\n')}\n` });
+      if (resyncs === resyncsBefore) programmed = after;
+      return { written: lines.length };
+    };
+    const result = queue.then(work, work);
+    queue = result.catch(() => undefined);
+    return result;
+  }
+
+  function prune(desired: readonly IpsetState[], signal?: AbortSignal): Promise<{ written: number }> {
+    const wanted = new Set(desired.map(({ name }) => name));
+    return change((held) => {
+      const stale = [...held.keys()].filter((name) => !wanted.has(name));
+      return { lines: stale.map((name) => `destroy ${name}`), after: new Map([...held].filter(([name]) => wanted.has(name))) };
+    }, signal);
+  }
+
+  return {
+    apply: (desired, signal) =>
+      change((held) => ({ lines: desired.flatMap((set) => diffSet(held.get(set.name), set)), after: new Map([...held, ...byName(desired)]) }), signal),
+    prune,
+    resync() {
+      programmed = undefined;
+      resyncs += 1;
+    },
+    removeAll(signal) {
+      this.resync();
+      return prune([], signal);
+    },
+  };
+}
+
+/** The sets of ours in the output of `ipset save`. */
+export function parseIpsetSave(text: string): Programmed {
+  const sets = new Map<string, { name: string; create: string; members: Set<string> }>();
+  for (const line of text.split('\n')) {
+    const [verb, name = '', ...rest] = line.split(' ');
+    if (!name.startsWith(OWN_SET_PREFIX)) continue;
+    if (verb === 'create') sets.set(name, { name, create: rest.join(' '), members: new Set() });
+    else sets.get(name)?.members.add(rest.join(' '));
+  }
+  return sets;
+}
+
+function diffSet(held: IpsetState | undefined, desired: IpsetState): string[] {
+  if (held === desired) return [];
+  const { name, create, members } = desired;
+  // A name stands for one type for ever: whoever wants another one gives the set another name.
+  const creation = held === undefined ? [`create ${name} ${create}`] : [];
+  const added = [...members].filter((member) => held?.members.has(member) !== true);
+  const surplus = held === undefined || held.members === members ? [] : [...held.members].filter((member) => !members.has(member));
+  return [...creation, ...added.map((member) => `add ${name} ${member}`), ...surplus.map((member) => `del ${name} ${member}`)];
+}
+
+function byName(sets: readonly IpsetState[]): [string, IpsetState][] {
+  return sets.map((set) => [set.name, set]);
+}
