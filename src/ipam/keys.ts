@@ -9,11 +9,9 @@ export const allocationRecord = z.union([
   z.strictObject({ v: version, owner: z.string().min(1) }),
   z.strictObject({ v: version, releasedAt: z.iso.datetime() }),
 ]);
-export type AllocationRecord = z.infer<typeof allocationRecord>;
 
 /** The address handed out last: the next one is looked for behind it, also after a restart. */
 export const cursorRecord = z.strictObject({ v: version, last: ipv4 });
-export type CursorRecord = z.infer<typeof cursorRecord>;
 
 /** A range that addresses are allocated from: the virtual IPs of all services, or the workload subnet of one node. */
 export type AllocationRange = { readonly kind: 'clusterIp' } | { readonly kind: 'workload'; readonly node: string };
@@ -31,26 +29,6 @@ export function allocationKey(range: AllocationRange, ip: Ipv4): string {
 /** `ipam/cursor/clusterip`, `ipam/cursor/workload/<node>`. */
 export function cursorKey(range: AllocationRange): string {
   return `ipam/cursor/${place(range)}`;
-}
-
-/** What an allocator needs of the stored allocations: owners by address, and release times (epoch milliseconds) by address. */
-export interface Allocations {
-  readonly taken: ReadonlyMap<Ipv4, string>;
-  readonly released: ReadonlyMap<Ipv4, number>;
-}
-
-/** Reads the items under `allocationPrefix(range)`. Throws z.ZodError on a record or key that is none of ours. */
-export function readAllocations(range: AllocationRange, items: Iterable<{ readonly key: string; readonly value: unknown }>): Allocations {
-  const prefix = allocationPrefix(range);
-  const taken = new Map<Ipv4, string>();
-  const released = new Map<Ipv4, number>();
-  for (const { key, value } of items) {
-    const ip = ipv4.parse(key.slice(prefix.length));
-    const record = allocationRecord.parse(value);
-    if ('owner' in record) taken.set(ip, record.owner);
-    else released.set(ip, Date.parse(record.releasedAt));
-  }
-  return { taken, released };
 }
 
 function place(range: AllocationRange): string {

@@ -1,4 +1,4 @@
-/** What happens inside one write transaction: compares, operations, events, compaction, the end of leases; it never opens or commits one. */
+/** What happens inside one write transaction: compares, changes, events, compaction, ended leases; it never opens or commits one. */
 import { ClawError } from '../errors.ts';
 import { checkKey } from './sqlite-keys.ts';
 import { integer, text } from './sqlite-rows.ts';
@@ -6,7 +6,9 @@ import type { Statements } from './sqlite-statements.ts';
 import type { Compare, StoreOp, TxnResult } from './store.ts';
 
 /** An operation checked and turned into text before the write lock is taken. */
-export type Change = { readonly key: string; readonly value: string; readonly lease: string | null } | { readonly key: string; readonly value: null };
+export type Change =
+  | { readonly key: string; readonly value: string; readonly lease: string | null }
+  | { readonly key: string; readonly value: null };
 
 export interface ChangeContext {
   readonly statements: Statements;
@@ -27,15 +29,18 @@ export function toChanges(ops: readonly StoreOp[]): readonly Change[] {
 
 /** Writes the changes when all compares hold. */
 export function compareAndChange(context: ChangeContext, compares: readonly Compare[], changes: readonly Change[]): TxnResult {
-  const { modRevision, head } = context.statements;
+  const result = compareOnly(context.statements, compares);
+  return result.committed ? { committed: true, revision: change(context, changes) } : result;
+}
+
+/** Whether all compares hold, and the present revision. */
+export function compareOnly({ modRevision, head }: Statements, compares: readonly Compare[]): TxnResult {
   const failed = compares.filter(({ key, modRevision: wanted }) => {
     const row = modRevision.get(key);
     return wanted !== (row === undefined ? 0 : integer(row, 'mod_revision'));
   });
-  if (failed.length > 0) {
-    return { committed: false, revision: integer(head.get(), 'revision'), conflicts: [...new Set(failed.map(({ key }) => key))] };
-  }
-  return { committed: true, revision: change(context, changes) };
+  const revision = integer(head.get(), 'revision');
+  return failed.length === 0 ? { committed: true, revision } : { committed: false, revision, conflicts: [...new Set(failed.map(({ key }) => key))] };
 }
 
 /** Ends every lease whose time is over: its keys are deleted in one transaction. */

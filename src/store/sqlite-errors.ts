@@ -24,7 +24,8 @@ const LONGEST_PAUSE_MS = 25;
 export function storeFailed(path: string, error: unknown): Error {
   if (error instanceof ClawError || error instanceof Compacted) return error;
   const hint = HINTS.get(resultCode(error)) ?? 'The log has the cause.';
-  return new ClawError('STORE_FAILED', `the store ${path} failed: ${error instanceof Error ? error.message : String(error)}`, { hint, cause: error });
+  const message = error instanceof Error ? error.message : String(error);
+  return new ClawError('STORE_FAILED', `the store ${path} failed: ${message}`, { hint, cause: error });
 }
 
 /**

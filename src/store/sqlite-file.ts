@@ -4,11 +4,12 @@ import { DatabaseSync } from 'node:sqlite';
 import { ClawError } from '../errors.ts';
 import { storeFailed, whenUnlocked } from './sqlite-errors.ts';
 import { integer, text } from './sqlite-rows.ts';
+import { prepareStatements, type Statements } from './sqlite-statements.ts';
 
 /** `PRAGMA application_id` of our files: "CLAW" in ASCII. `file` and SQLite show it. */
-export const APPLICATION_ID = 0x434c4157;
+const APPLICATION_ID = 0x434c4157;
 /** `PRAGMA user_version`; raised when the tables change. */
-export const FORMAT = 1;
+const FORMAT = 1;
 
 /** SQLite itself waits this long for a lock, and blocks the event loop meanwhile; longer waits are whenUnlocked's. */
 const BLOCKING_WAIT_MS = 3;
@@ -32,14 +33,14 @@ const SCHEMA = `
 `;
 
 /** Opens the file, or makes it with mode 0600. Throws ClawError `STORE_FAILED` when it is damaged, foreign or of a newer format. */
-export async function openFile(path: string): Promise<DatabaseSync> {
+export async function openFile(path: string): Promise<Statements> {
   let db: DatabaseSync | undefined;
   try {
     // Made here and not by SQLite, so that it never lies there with a wider mode; SQLite gives its other files the same one.
     closeSync(openSync(path, 'a', 0o600));
     db = new DatabaseSync(path, { timeout: BLOCKING_WAIT_MS });
     await prepareFile(path, db);
-    return db;
+    return prepareStatements(db);
   } catch (error) {
     db?.close();
     throw storeFailed(path, error);
@@ -68,7 +69,9 @@ function recognise(path: string, db: DatabaseSync): 'new' | 'ours' {
   const tables = integer(db.prepare('SELECT count(*) AS tables FROM sqlite_schema').get(), 'tables');
   if (application === 0 && format === 0 && tables === 0) return 'new';
   if (application !== APPLICATION_ID) {
-    throw new ClawError('STORE_FAILED', `${path} is a database of another program`, { hint: 'Name another store file; this one is left as it is.' });
+    throw new ClawError('STORE_FAILED', `${path} is a database of another program`, {
+      hint: 'Name another store file; this one is left as it is.',
+    });
   }
   if (format > FORMAT) {
     throw new ClawError('STORE_FAILED', `${path} has store format ${format}, this clawnode knows up to ${FORMAT}`, {

@@ -2,13 +2,13 @@
 import { randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
 import { ClawError } from '../errors.ts';
-import { compareAndChange, endLease, expireLeases, toChanges, type ChangeContext } from './sqlite-change.ts';
+import { compareAndChange, compareOnly, endLease, expireLeases, toChanges, type ChangeContext } from './sqlite-change.ts';
 import { storeFailed, whenUnlocked } from './sqlite-errors.ts';
 import { openFile } from './sqlite-file.ts';
 import { checkKey, keyRange } from './sqlite-keys.ts';
 import { startPoll } from './sqlite-poll.ts';
 import { integer, toItem } from './sqlite-rows.ts';
-import { prepareStatements, reading, writing } from './sqlite-statements.ts';
+import { reading, writing } from './sqlite-statements.ts';
 import { createWatches } from './sqlite-watch.ts';
 import type { Store } from './store.ts';
 
@@ -29,21 +29,23 @@ export async function openSqliteStore(path: string, options: SqliteOptions = {})
   const { keepRevisions = 10_000, pollMs = 25, restMs = 500 } = options;
   // A resolved path is never one of SQLite's special names, such as `:memory:`.
   const file = resolve(path);
-  const db = await openFile(file);
-  const statements = prepareStatements(db);
+  const statements = await openFile(file);
   const watches = createWatches(file, statements);
-  let closed = false;
+  let closing: Promise<void> | undefined;
   let lastWrite: Promise<unknown> = Promise.resolve();
 
-  const read = <T>(work: () => T): Promise<T> => whenUnlocked(file, () => {
-      checkOpen();
-      return work();
-    });
+  const checkOpen = (): void => {
+    if (closing !== undefined) throw new ClawError('STORE_FAILED', `the store ${file} is closed`);
+  };
+  const read = async <T>(work: () => T): Promise<T> => {
+    checkOpen();
+    return whenUnlocked(file, work);
+  };
   /** One after the other, so that the writes of one process commit in the order in which they were asked for. */
-  const write = <T>(work: (context: ChangeContext) => T): Promise<T> => {
+  const write = async <T>(work: (context: ChangeContext) => T): Promise<T> => {
+    checkOpen();
     const written = lastWrite.then(() =>
       whenUnlocked(file, () => {
-        checkOpen();
         const result = writing(statements, () => work({ statements, keepRevisions, nowMs: Date.now() }));
         watches.wake();
         return result;
@@ -53,9 +55,6 @@ export async function openSqliteStore(path: string, options: SqliteOptions = {})
     lastWrite = written.catch(() => undefined);
     return written;
   };
-  const checkOpen = (): void => {
-    if (closed) throw new ClawError('STORE_FAILED', `the store ${file} is closed`);
-  };
   const poll = startPoll(statements, {
     logFile: `${file}-wal`,
     pollMs,
@@ -63,7 +62,7 @@ export async function openSqliteStore(path: string, options: SqliteOptions = {})
     changed: watches.wake,
     expired: () => write(expireLeases),
     failed: (error) => {
-      if (!closed) watches.fail(storeFailed(file, error));
+      if (closing === undefined) watches.fail(storeFailed(file, error));
     },
   });
 
@@ -83,7 +82,8 @@ export async function openSqliteStore(path: string, options: SqliteOptions = {})
     async txn(compares, ops) {
       for (const { key } of compares) checkKey(key);
       const changes = toChanges(ops);
-      if (changes.length === 0) return read(() => reading(statements, () => compareAndChange({ statements, keepRevisions, nowMs: 0 }, compares, [])));
+      // Without ops there is nothing to lock out others for.
+      if (changes.length === 0) return read(() => reading(statements, () => compareOnly(statements, compares)));
       return write((context) => compareAndChange(context, compares, changes));
     },
     watch: watches.watch,
@@ -101,13 +101,17 @@ export async function openSqliteStore(path: string, options: SqliteOptions = {})
     async revoke(leaseId) {
       await write((context) => endLease(context, leaseId));
     },
-    async close() {
-      if (closed) return;
-      closed = true;
-      poll.stop();
-      watches.end();
-      await lastWrite;
-      db.close();
+    close() {
+      closing ??= finish();
+      return closing;
     },
   };
+
+  /** What was asked before is still written. */
+  async function finish(): Promise<void> {
+    poll.stop();
+    watches.end();
+    await lastWrite;
+    statements.db.close();
+  }
 }

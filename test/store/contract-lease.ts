@@ -54,10 +54,9 @@ export function describeLeases(open: OpenFixture): void {
 
     withStore(open, 'close ends watches, finishes what was asked before and refuses what comes after', async ({ store, openSecond }, signal) => {
       const watched = drain(store.watch('', 0, signal));
-      const written = put(store, 'a', 1);
-      await written;
-      await store.close();
-      await store.close();
+      const written = [put(store, 'a', 0), put(store, 'a', 1)];
+      await Promise.all([store.close(), store.close()]);
+      assert.deepEqual(await Promise.all(written), [{ committed: true, revision: 1 }, { committed: true, revision: 2 }]);
       await watched;
       await assert.rejects(store.get('a'), ClawError);
       await assert.rejects(put(store, 'a', 2), ClawError);

@@ -136,6 +136,21 @@ describe('the file', () => {
     await other.close();
   });
 
+  inDirectory('damaged while it is open: reads, writes and watches say so', async (path) => {
+    const store = await openSqliteStore(path);
+    await put(store, 'a', 1);
+    using vandal = new DatabaseSync(path);
+    vandal.exec("UPDATE items SET value = 'no JSON'");
+    await assert.rejects(store.get('a'), /not JSON/);
+    vandal.exec('DELETE FROM head');
+    await assert.rejects(put(store, 'a', 2), failsWithHint(/restore a copy/));
+    const watched = take(store.watch('', 0, AbortSignal.timeout(30_000)), 1);
+    vandal.exec('DROP TABLE head');
+    await assert.rejects(watched, failsWithHint(/./));
+    await store.close();
+    await assert.rejects(openSqliteStore(path), failsWithHint(/./));
+  });
+
   inDirectory('keeps the log of events within its bounds', async (path) => {
     const store = await openSqliteStore(path, { keepRevisions: 100 });
     for (let index = 0; index < 1000; index += 1) await put(store, 'a', index);
