@@ -4,6 +4,7 @@ import { notStarted, start, type Argv } from '../drivers/exec.ts';
 import { ClawError } from '../errors.ts';
 import { sandboxObstacle } from './availability.ts';
 import { childrenOf, signalProcess } from './processes.ts';
+import { systemSearchPath } from './search-path.ts';
 
 export interface Init {
   /** Waits until the namespaces are furnished and gives the outer pid of PID 1. Throws as `openSandbox` says. */
@@ -30,7 +31,8 @@ const UNSHARE = ['unshare', '--user', '--map-root-user', '--net', '--mount', '--
 export function startInit({ initScript, sharedPath, agent }: InitOptions): Init {
   const argv: Argv = [...PARENT_DEATH, ...UNSHARE, 'sh', initScript, sharedPath, ...agent];
   // A session of its own keeps the terminal's Ctrl-C away from the agent.
-  const child = start(argv, { stdio: ['pipe', 'pipe', 'pipe'], detached: true });
+  const env = { ...process.env, PATH: systemSearchPath(process.env['PATH']) };
+  const child = start(argv, { stdio: ['pipe', 'pipe', 'pipe'], detached: true, env });
   const agentExits: number[] = [];
   let stderr = '';
   child.stderr?.setEncoding('utf8').on('data', (text: string) => (stderr += text));

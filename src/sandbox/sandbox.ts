@@ -9,6 +9,7 @@ import { startInit, type Init } from './init.ts';
 import { childrenOf, signalProcess } from './processes.ts';
 import { publish, type Publication } from './publish.ts';
 import { ENTER_SCRIPT } from './scripts.ts';
+import { systemSearchPath } from './search-path.ts';
 import { createSharedDirectory, type SharedDirectory } from './shared-directory.ts';
 
 const READY_TIMEOUT_MS = 30_000;
@@ -141,6 +142,6 @@ function enter({ initPid, socketPath, argv, stdio }: Entry): Child {
   const namespaces = ['--user', '--preserve-credentials', '--net', '--mount', '--pid'];
   return start(
     ['nsenter', '-t', String(initPid), ...namespaces, 'sh', '-c', ENTER_SCRIPT, 'clawnode-enter', process.cwd(), process.env['LC_ALL'] ?? '', ...argv],
-    { stdio, env: { ...process.env, CLAWNODE_SOCKET: socketPath } },
+    { stdio, env: { ...process.env, PATH: systemSearchPath(process.env['PATH']), CLAWNODE_SOCKET: socketPath } },
   );
 }

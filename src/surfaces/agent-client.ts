@@ -26,22 +26,30 @@ export function agentSocketPath(env: NodeJS.ProcessEnv = process.env): string {
   return wished === undefined || wished === '' ? DEFAULT_SOCKET_PATH : wished;
 }
 
+/** What a surface tells the agent of itself: its name for the audit log, and what its session may do at most. */
+export interface ClientOptions {
+  readonly surface?: 'cli' | 'mcp';
+  readonly readOnly?: boolean;
+  readonly toolsets?: readonly string[];
+}
+
 /**
  * A client for the agent on this socket; nothing is dialled before the first call, and each call is its own connection.
  * Calls throw AGENT_UNREACHABLE (no agent there, or the connection broke), PERMISSION_DENIED (the socket is not ours to
  * use), CANCELLED (the signal), else what the agent answered.
  */
-export function connectAgent(socketPath: string): AgentClient {
+export function connectAgent(socketPath: string, { surface, ...limits }: ClientOptions = {}): AgentClient {
   return {
     socketPath,
     invoke: async (command, params, signal) => {
-      const answer = await exchange({ socketPath, method: 'POST', path: '/v1/invoke', body: JSON.stringify({ command, params }), signal });
+      const body = JSON.stringify({ command, params, ...limits });
+      const answer = await exchange({ socketPath, method: 'POST', path: '/v1/invoke', body, surface, signal });
       const value = parseBody(answer);
       if (answer.status === 200) return value;
       throw errorFrom(value) ?? unintelligible('error', answer.status);
     },
     health: async (signal) => {
-      const answer = await exchange({ socketPath, method: 'GET', path: '/v1/health', body: '', signal });
+      const answer = await exchange({ socketPath, method: 'GET', path: '/v1/health', body: '', surface, signal });
       return healthFrom(parseBody(answer), answer.status);
     },
   };
@@ -61,6 +69,7 @@ interface Exchange {
   readonly method: 'GET' | 'POST';
   readonly path: string;
   readonly body: string;
+  readonly surface: string | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -69,10 +78,11 @@ interface Answer {
   readonly body: string;
 }
 
-function exchange({ socketPath, method, path, body, signal }: Exchange): Promise<Answer> {
+function exchange({ socketPath, method, path, body, surface, signal }: Exchange): Promise<Answer> {
   return new Promise((resolve, reject) => {
     const fail = (error: Error): void => reject(connectionError(socketPath, error, signal));
-    const outgoing = request({ socketPath, method, path, agent: false, signal, headers: { 'content-type': 'application/json' } });
+    const headers = { 'content-type': 'application/json', ...(surface === undefined ? {} : { 'x-clawnode-surface': surface }) };
+    const outgoing = request({ socketPath, method, path, agent: false, signal, headers });
     outgoing.on('error', fail);
     outgoing.on('response', (response: IncomingMessage) => {
       let text = '';

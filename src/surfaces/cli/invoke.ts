@@ -20,7 +20,7 @@ Prints the answer as JSON on standard output and ends with 0. Any failure, wrong
       const { command, params, verbose } = await readArguments(argv);
       const socketPath = agentSocketPath();
       const startedAt = performance.now();
-      const answer = await connectAgent(socketPath).invoke(command, params, new AbortController().signal);
+      const answer = await connectAgent(socketPath, { surface: 'cli' }).invoke(command, params, new AbortController().signal);
       process.stdout.write(json(answer, process.stdout));
       if (verbose) process.stderr.write(`${command} on ${socketPath} took ${Math.round(performance.now() - startedAt)} ms\n`);
       return 0;

@@ -47,7 +47,7 @@ const PROGRAMS: readonly Program[] = [
   { argv: ['flock', '--version'], package: 'util-linux', purpose: 'one agent per state directory', need: 'required' },
   { argv: ['mount', '--version'], package: 'mount', purpose: 'furnishes sandboxes', need: 'required' },
   { argv: ['wg', '--version'], package: 'wireguard-tools', purpose: 'the encrypted mesh between nodes', need: 'recommended' },
-  { argv: ['ulogd', '-V'], package: 'ulogd2', purpose: 'reads the log of denied connections', need: 'recommended' },
+  { argv: ['ulogd', '-V'], package: 'ulogd2-json', purpose: 'reads the log of denied connections', need: 'recommended' },
 ];
 
 function nodeVersion(): Finding {

@@ -4,6 +4,7 @@ import { ClawError } from '../../errors.ts';
 import { openSandbox } from '../../sandbox/sandbox.ts';
 import { agentSocketPath, connectAgent, type AgentClient } from '../agent-client.ts';
 import { serveMcp } from '../mcp.ts';
+import type { ToolScope } from '../tool-scope.ts';
 import { stopSignal } from './stop-signal.ts';
 import { parseArguments, UsageError, type Subcommand } from './usage.ts';
 import { version } from '../../version.ts';
@@ -28,13 +29,13 @@ Serves the agent's commands as MCP tools on standard input and output, for Claud
 Which agent it is, is said on standard error. Exit code: 0 when the client has gone, 1 when there is no agent to speak for.
 `,
   run: async (argv) => {
-    const { mode, readOnly, toolsets, configFile } = readArguments(argv);
+    const { mode, configFile, scope } = readArguments(argv);
     const stop = stopSignal();
     try {
-      const chosen = await chooseAgent(mode, { configFile, signal: stop });
+      const chosen = await chooseAgent(mode, { configFile, scope, signal: stop });
       try {
         const { invoke } = chosen.agent;
-        await serveMcp({ invoke, version: version(), readOnly, ...(toolsets === undefined ? {} : { toolsets }) }, stop);
+        await serveMcp({ invoke, version: version(), ...scope }, stop);
       } finally {
         await chosen.close();
       }
@@ -48,9 +49,9 @@ Which agent it is, is said on standard error. Exit code: 0 when the client has g
 
 interface Arguments {
   readonly mode: Mode;
-  readonly readOnly: boolean;
-  readonly toolsets: Toolset[] | undefined;
   readonly configFile: string | undefined;
+  /** Listed by the MCP side and enforced by the agent, call by call. */
+  readonly scope: ToolScope;
 }
 
 function readArguments(argv: string[]): Arguments {
@@ -65,7 +66,8 @@ function readArguments(argv: string[]): Arguments {
   });
   const mode = MODES.find((known) => known === values.mode);
   if (mode === undefined) throw new UsageError(`--mode ${values.mode} is none of ${MODES.join(', ')}`);
-  return { mode, readOnly: values['read-only'], toolsets: values.toolsets?.split(',').map(toolset), configFile: values.config };
+  const toolsets = values.toolsets?.split(',').map(toolset);
+  return { mode, configFile: values.config, scope: { readOnly: values['read-only'], ...(toolsets === undefined ? {} : { toolsets }) } };
 }
 
 function toolset(text: string): Toolset {
@@ -79,15 +81,21 @@ interface ChosenAgent {
   readonly close: () => Promise<void>;
 }
 
-async function chooseAgent(mode: Mode, options: { configFile: string | undefined; signal: AbortSignal }): Promise<ChosenAgent> {
-  if (mode === 'model') throw new ClawError('NOT_SUPPORTED', 'the model mode is not built yet', { hint: 'Use --mode sandbox, which needs no root.' });
-  if (mode === 'host') return hostAgent(options.signal);
-  const running = mode === 'auto' ? await runningAgent(options.signal) : undefined;
-  return running ?? sandboxAgent(options);
+interface Choice {
+  readonly configFile: string | undefined;
+  readonly scope: ToolScope;
+  readonly signal: AbortSignal;
 }
 
-async function runningAgent(signal: AbortSignal): Promise<ChosenAgent | undefined> {
-  const agent = connectAgent(agentSocketPath());
+async function chooseAgent(mode: Mode, choice: Choice): Promise<ChosenAgent> {
+  if (mode === 'model') throw new ClawError('NOT_SUPPORTED', 'the model mode is not built yet', { hint: 'Use --mode sandbox, which needs no root.' });
+  if (mode === 'host') return hostAgent(choice);
+  const running = mode === 'auto' ? await runningAgent(choice) : undefined;
+  return running ?? sandboxAgent(choice);
+}
+
+async function runningAgent({ scope, signal }: Choice): Promise<ChosenAgent | undefined> {
+  const agent = connectAgent(agentSocketPath(), { surface: 'mcp', ...scope });
   try {
     const { node, mode } = await agent.health(AbortSignal.any([signal, AbortSignal.timeout(HEALTH_TIMEOUT_MS)]));
     say(`speaking for node ${node} (${mode} mode) on ${agent.socketPath}`);
@@ -99,8 +107,8 @@ async function runningAgent(signal: AbortSignal): Promise<ChosenAgent | undefine
   }
 }
 
-async function hostAgent(signal: AbortSignal): Promise<ChosenAgent> {
-  const agent = connectAgent(agentSocketPath());
+async function hostAgent({ scope, signal }: Choice): Promise<ChosenAgent> {
+  const agent = connectAgent(agentSocketPath(), { surface: 'mcp', ...scope });
   const { node, mode } = await agent.health(signal);
   if (mode !== 'host') {
     throw new ClawError('AGENT_UNREACHABLE', `the agent on ${agent.socketPath} runs in ${mode} mode, not in host mode`, {
@@ -111,10 +119,10 @@ async function hostAgent(signal: AbortSignal): Promise<ChosenAgent> {
   return attached(agent);
 }
 
-async function sandboxAgent({ configFile, signal }: { configFile: string | undefined; signal: AbortSignal }): Promise<ChosenAgent> {
+async function sandboxAgent({ configFile, scope, signal }: Choice): Promise<ChosenAgent> {
   const sandbox = await openSandbox(configFile === undefined ? {} : { configFile }, signal);
   say(`speaking for a sandbox of its own; its ingress is on ${sandbox.ingressUrl}`);
-  return { agent: connectAgent(sandbox.socketPath), close: sandbox.close };
+  return { agent: connectAgent(sandbox.socketPath, { surface: 'mcp', ...scope }), close: sandbox.close };
 }
 
 /** An agent that somebody else started goes on when we end. */

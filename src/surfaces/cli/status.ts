@@ -12,7 +12,7 @@ Shows what the agent runs: node, mode, services, addresses in use. With --json t
   run: async (argv) => {
     const { values } = parseArguments({ args: argv, options: { json: { type: 'boolean', default: false } } });
     const socketPath = agentSocketPath();
-    const answer = await connectAgent(socketPath).invoke('network.status', {}, new AbortController().signal);
+    const answer = await connectAgent(socketPath, { surface: 'cli' }).invoke('network.status', {}, new AbortController().signal);
     process.stdout.write(values.json ? `${JSON.stringify(answer, null, 2)}\n` : statusText(statusView.parse(answer), socketPath));
     return 0;
   },
