@@ -1,7 +1,7 @@
 /** Which request targets are read, how, and which are refused. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { parseRequestTarget, routingHost } from '../../src/proxy/request-target.ts';
 
 const READ: readonly (readonly [target: string, path: string, query?: string])[] = [

@@ -1,7 +1,7 @@
 /** The routing table against a scan over all rules, and its cost against the number of rules. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { buildRoutingTable, type RoutingRule } from '../../src/proxy/routing-table.ts';
 
 const segment = fc.constantFrom('a', 'ab', 'api', 'apix', 'v1', '');
