@@ -1,0 +1,65 @@
+/** The demo's MCP client: starts our own server over stdio, exactly as Claude Desktop would, and shows each call. */
+import { findPackageJSON } from 'node:module';
+import { dirname, join } from 'node:path';
+import { Client } from '@modelcontextprotocol/sdk/client/index.js';
+import { getDefaultEnvironment, StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js';
+import { CallToolResultSchema, type CallToolResult } from '@modelcontextprotocol/sdk/types.js';
+import type { z } from 'zod';
+import { DemoFailure } from './demo-failure.ts';
+import type { Screen } from './demo-screen.ts';
+import { version } from '../../version.ts';
+
+export interface DemoClient extends AsyncDisposable {
+  readonly tools: number;
+  /** Calls a tool and parses its answer. Throws DemoFailure on a tool error. */
+  call<Schema extends z.ZodType>(name: string, args: object, schema: Schema): Promise<z.output<Schema>>;
+  /** The error that a call is expected to end with. Throws DemoFailure when it succeeds. */
+  callWrongly(name: string, args: object): Promise<string>;
+}
+
+/** Connects to `clawnode mcp` with the agent on this socket. */
+export async function connectDemoClient({ socketPath, screen }: { socketPath: string; screen: Screen }, signal: AbortSignal): Promise<DemoClient> {
+  const client = new Client({ name: 'clawnode-demo', version: version() });
+  const transport = new StdioClientTransport({
+    command: process.execPath,
+    args: [join(packageRoot(), 'bin', 'clawnode.js'), 'mcp'],
+    env: { ...getDefaultEnvironment(), CLAWNODE_SOCKET: socketPath },
+    stderr: 'pipe',
+  });
+  let said = '';
+  transport.stderr?.on('data', (chunk: Buffer) => (said += chunk.toString()));
+  try {
+    await client.connect(transport, { signal });
+  } catch (error) {
+    if (signal.aborted) throw error;
+    throw new DemoFailure('the MCP server does not answer', { expected: 'an answer to initialize', seen: `${String(error)}\n${said.trim()}` });
+  }
+  const { tools } = await client.listTools({}, { signal });
+  const request = async (name: string, args: object): Promise<{ result: CallToolResult; text: string }> => {
+    const result = CallToolResultSchema.parse(await client.callTool({ name, arguments: { ...args } }, undefined, { signal }));
+    const [content] = result.content;
+    const text = content?.type === 'text' ? content.text : '';
+    screen.call(name, args, result.isError === true ? `${name} ${text}` : text);
+    return { result, text };
+  };
+  return {
+    tools: tools.length,
+    call: async (name, args, schema) => {
+      const { result, text } = await request(name, args);
+      if (result.isError === true) throw new DemoFailure(`${name} failed`, { expected: 'an answer', seen: text });
+      return schema.parse(result.structuredContent);
+    },
+    callWrongly: async (name, args) => {
+      const { result, text } = await request(name, args);
+      if (result.isError !== true) throw new DemoFailure(`${name} took a wrong argument`, { expected: 'an error', seen: text });
+      return text;
+    },
+    [Symbol.asyncDispose]: async () => client.close(),
+  };
+}
+
+function packageRoot(): string {
+  const manifest = findPackageJSON(import.meta.url);
+  if (manifest === undefined) throw new DemoFailure('the program is not whole', { expected: 'a package.json above it', seen: 'none' });
+  return dirname(manifest);
+}

@@ -1,0 +1,42 @@
+/** The generated documents hold every command, and `--check` sees when they are stale. */
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { test } from 'node:test';
+import { commandsDocument, configurationDocument, withTable } from '../../scripts/generate-docs.ts';
+import { tools } from '../../tools/index.ts';
+
+const readme = await readFile(new URL('../../README.md', import.meta.url), 'utf8');
+
+test('README, docs/commands.md and docs/configuration.md are up to date', async () => {
+  assert.equal(withTable(readme), readme);
+  assert.equal(await readFile(new URL('../../docs/commands.md', import.meta.url), 'utf8'), commandsDocument());
+  assert.equal(await readFile(new URL('../../docs/configuration.md', import.meta.url), 'utf8'), configurationDocument());
+});
+
+test('every command stands in both, with its parameters', () => {
+  for (const { command, toolName, input } of tools) {
+    assert.ok(readme.includes(`| \`${command}\` |`), command);
+    const section = commandsDocument().split(`### ${command}\n`)[1]?.split('\n### ')[0] ?? '';
+    assert.ok(section.includes(`\`${toolName}\``), command);
+    for (const parameter of Object.keys(input.shape)) assert.ok(section.includes(`| \`${parameter}\` |`), `${command} ${parameter}`);
+  }
+});
+
+test('tables hold no cell that breaks them', () => {
+  for (const [document, columns] of [[commandsDocument(), 3], [configurationDocument(), 4]] as const) {
+    for (const row of document.split('\n').filter((line) => line.startsWith('|'))) {
+      assert.equal(row.split(/(?<!\\)\|/).length, columns + 2, row);
+    }
+  }
+});
+
+test('a README without the markers is told, and another table is replaced', () => {
+  assert.throws(() => withTable('# nothing'), /lacks the markers/);
+  const [before = '', after = ''] = readme.split('| `service.get` |');
+  assert.equal(withTable(`${before}| stale |${after}`), readme);
+});
+
+test('what may be null keeps its description', () => {
+  const update = commandsDocument().split('### service.update\n')[1] ?? '';
+  assert.match(update, /\| `selector` \| \{ key: string \} \\\| null \| Labels that its workloads carry \|/);
+});
