@@ -10,7 +10,9 @@ export interface ConntrackDriver {
   size(): Promise<{ readonly entries: number; readonly maximum: number }>;
 }
 
-export const conntrackDriver: ConntrackDriver = { flush, size };
+export function openConntrack(): ConntrackDriver {
+  return { flush, size };
+}
 
 async function flush(list: readonly ConntrackFlush[], signal?: AbortSignal): Promise<void> {
   for (const argv of list.flatMap(commandsFor)) await deleteEntries(argv, signal);

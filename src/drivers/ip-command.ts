@@ -41,6 +41,7 @@ const withAddresses = z.object({ ifname: z.string().optional(), addr_info: z.arr
 const route = z.object({
   type: z.string(),
   dst: z.string(),
+  /** Absent when the device was asked for, and for routes that lead nowhere. */
   dev: z.string().optional(),
   gateway: z.string().optional(),
   protocol: z.string().optional(),
@@ -54,14 +55,21 @@ export interface IpState {
   readonly routes: readonly IpRoute[];
 }
 
-const printed = z.tuple([z.array(link), z.array(withAddresses), z.array(route)]);
+const printed = z.tuple([z.array(withAddresses), z.array(route), z.array(link)]);
 
-/** All interfaces with their IPv4 addresses, and the IPv4 routes of all tables, read by one process. */
-export async function readIpState({ netns, signal }: IpOptions = {}): Promise<IpState> {
+export interface ReadOptions extends IpOptions {
+  /** The only interface that is asked for; all unless told. It must exist. */
+  readonly device?: string;
+}
+
+/** Interfaces with their IPv4 addresses, and the IPv4 routes of all tables, read by one process. */
+export async function readIpState({ netns, device, signal }: ReadOptions = {}): Promise<IpState> {
   const argv: Argv = ['ip', '-4', '-json', '-details', ...(netns === undefined ? [] : ['-n', netns]), '-batch', '-'];
-  const input = 'link show\naddr show\nroute show table all\n';
+  const filter = device === undefined ? '' : ` dev ${device}`;
+  // Links last: after `link show dev` iproute2 6.1 leaves the addresses out of `addr show dev` in the same batch.
+  const input = `addr show${filter}\nroute show table all${filter}\nlink show${filter}\n`;
   const { stdout } = await run(argv, { input, ...(signal === undefined ? {} : { signal }) });
-  const [links, addresses, routes] = printed.parse(parseDocuments(stdout));
+  const [addresses, routes, links] = printed.parse(parseDocuments(stdout));
   const addressesOf = new Map(addresses.map((entry) => [entry.ifname, entry.addr_info]));
   return {
     interfaces: links.map((entry) => ({

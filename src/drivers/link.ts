@@ -30,37 +30,44 @@ export function openLinks(): LinkDriver {
 
 async function ensure(link: WorkloadLink, signal?: AbortSignal): Promise<{ written: number }> {
   const names = await list();
-  const inside = names.netns.includes(link.netns) ? await readInside(link.netns, signal) : undefined;
+  const hasInterface = names.interfaces.includes(link.hostInterface);
+  const [inside, outside] = await Promise.all([
+    names.netns.includes(link.netns) ? readInside(link.netns, signal) : undefined,
+    hasInterface ? readIpState({ device: link.hostInterface, signal }) : NOTHING,
+  ]);
   // An interface whose other end is not in the namespace leads nowhere.
-  const connected = names.interfaces.includes(link.hostInterface) && inside?.interfaces.some(({ name }) => name === PEER) === true;
+  const connected = hasInterface && inside?.interfaces.some(({ name }) => name === PEER) === true;
   if (!connected) {
-    if (names.interfaces.includes(link.hostInterface)) await removeInterface(link.hostInterface, signal);
-    if (inside === undefined && names.netns.includes(link.netns)) await ipBatch([`netns del ${link.netns}`], { signal });
-    if (inside === undefined) await ipBatch([`netns add ${link.netns}`], { signal });
-    await harden(link.netns, signal);
-    await ipBatch([pairOf(link)], { signal });
+    const namesNothing = inside === undefined && names.netns.includes(link.netns);
+    await removeExisting({ interfaces: hasInterface ? [link.hostInterface] : [], netns: namesNothing ? [link.netns] : [] }, signal);
+    await ipBatch([...(inside === undefined ? [`netns add ${link.netns}`] : []), pairOf(link)], { signal });
   }
-  const ipv6 = await disableIpv6(link.hostInterface);
-  const outsideLines = diffOutside(connected ? await readIpState({ signal }) : NOTHING, link);
-  const insideLines = diffInside(connected && inside !== undefined ? inside : NOTHING, link);
-  await ipBatch(insideLines, { netns: link.netns, signal });
-  await ipBatch(outsideLines, { signal });
+  // Both ends come up only when they are without IPv6: one that came up with it would have a link-local address, over which
+  // workloads could meet unseen.
+  const hardened = connected && isUp(inside, PEER);
+  const [ipv6] = await Promise.all([disableIpv6(link.hostInterface), hardened ? undefined : harden(link.netns, signal)]);
+  const outsideLines = diffOutside(connected ? outside : NOTHING, link);
+  const insideLines = diffInside(connected ? inside : NOTHING, link);
+  await Promise.all([ipBatch(insideLines, { netns: link.netns, signal }), ipBatch(outsideLines, { signal })]);
   return { written: (connected ? 0 : 1) + ipv6 + insideLines.length + outsideLines.length };
 }
 
 async function remove({ hostInterface, netns }: Pick<WorkloadLink, 'hostInterface' | 'netns'>, signal?: AbortSignal): Promise<void> {
   const held = await list();
-  // The interface first: with the namespace alone it would go only when its last process has ended.
-  if (held.interfaces.includes(hostInterface)) await removeInterface(hostInterface, signal);
-  if (held.netns.includes(netns)) await ipBatch([`netns del ${netns}`], { signal });
+  await removeExisting({ interfaces: held.interfaces.filter((name) => name === hostInterface), netns: held.netns.filter((name) => name === netns) }, signal);
 }
 
-async function removeInterface(name: string, signal: AbortSignal | undefined): Promise<void> {
+async function removeExisting(names: { interfaces: readonly string[]; netns: readonly string[] }, signal: AbortSignal | undefined): Promise<void> {
+  const deletions = (held: typeof names): string[] => [
+    // The interface first: with the namespace alone it would go only when its last process has ended.
+    ...held.interfaces.filter((name) => names.interfaces.includes(name)).map((name) => `link del ${name}`),
+    ...held.netns.filter((name) => names.netns.includes(name)).map((name) => `netns del ${name}`),
+  ];
   try {
-    await ipBatch([`link del ${name}`], { signal });
-  } catch (error) {
-    // A namespace that is going takes its interfaces with it, some time after its name is gone.
-    if ((await list()).interfaces.includes(name)) throw error;
+    await ipBatch(deletions(names), { signal });
+  } catch {
+    // A namespace that is going takes its interfaces with it, some time after its name is gone: whatever is left is deleted now.
+    await ipBatch(deletions(await list()), { signal });
   }
 }
 
@@ -94,7 +101,7 @@ async function readInside(netns: string, signal: AbortSignal | undefined): Promi
   }
 }
 
-/** Before the first interface exists, for interfaces copy these settings when they are made: no IPv6, no ICMP redirects. */
+/** No IPv6 and no ICMP redirects, for the interface, for all, and for those that others may add. */
 async function harden(netns: string, signal: AbortSignal | undefined): Promise<void> {
   const set = async (value: string, paths: readonly string[]): Promise<void> => {
     // The files of /proc/sys/net belong to the namespace of the process that opens them.
@@ -102,16 +109,17 @@ async function harden(netns: string, signal: AbortSignal | undefined): Promise<v
     await run(['nsenter', `--net=${NETNS_FOLDER}/${netns}`, 'tee', ...paths.map((path) => `/proc/sys/net/${path}`)], options);
   };
   await Promise.all([
-    set('1', ['ipv6/conf/all/disable_ipv6', 'ipv6/conf/default/disable_ipv6']),
-    set('0', ['ipv4/conf/all/accept_redirects', 'ipv4/conf/default/accept_redirects']),
+    set('1', INTERFACES.map((name) => `ipv6/conf/${name}/disable_ipv6`)),
+    set('0', INTERFACES.map((name) => `ipv4/conf/${name}/accept_redirects`)),
   ]);
 }
+
+const INTERFACES = ['all', 'default', PEER];
 
 function pairOf({ hostInterface, hostMac, mac, mtu, netns }: WorkloadLink): string {
   return `link add ${hostInterface} address ${hostMac} mtu ${mtu} type veth peer name ${PEER} address ${mac} mtu ${mtu} netns ${netns}`;
 }
 
-/** Before the interface is up: one that comes up with IPv6 gets a link-local address, over which workloads could meet unseen. */
 async function disableIpv6(hostInterface: string): Promise<number> {
   const path = `/proc/sys/net/ipv6/conf/${hostInterface}/disable_ipv6`;
   if ((await readFile(path, 'utf8')).trim() === '1') return 0;
@@ -119,27 +127,31 @@ async function disableIpv6(hostInterface: string): Promise<number> {
   return 1;
 }
 
-function diffOutside({ interfaces, routes }: IpState, { hostInterface, gateway, ip, mtu }: WorkloadLink): string[] {
-  const held = interfaces.find(({ name }) => name === hostInterface);
-  const routed = routes.some(({ dst, dev, protocol }) => dst === ip && dev === hostInterface && protocol === OWN_PROTOCOL);
+/** `state` is what was read of this one interface. */
+function diffOutside(state: IpState, { hostInterface, gateway, ip, mtu }: WorkloadLink): string[] {
+  const held = state.interfaces.find(({ name }) => name === hostInterface);
+  const routed = state.routes.some(({ dst, protocol }) => dst === ip && protocol === OWN_PROTOCOL);
   return [
     ...(held === undefined || held.mtu === mtu ? [] : [`link set ${hostInterface} mtu ${mtu}`]),
     ...(held?.addresses.some(({ local }) => local === gateway) === true ? [] : [`addr add ${gateway}/32 dev ${hostInterface}`]),
-    ...(held?.flags.includes('UP') === true ? [] : [`link set ${hostInterface} up`]),
+    ...(isUp(state, hostInterface) ? [] : [`link set ${hostInterface} up`]),
     ...(routed ? [] : [`route replace ${ip}/32 dev ${hostInterface} src ${gateway} proto ${OWN_PROTOCOL}`]),
   ];
 }
 
-function diffInside({ interfaces, routes }: IpState, { gateway, ip, prefix, mtu }: WorkloadLink): string[] {
-  const held = interfaces.find(({ name }) => name === PEER);
-  const up = (name: string): boolean => interfaces.some((entry) => entry.name === name && entry.flags.includes('UP'));
+function diffInside(state: IpState, { gateway, ip, prefix, mtu }: WorkloadLink): string[] {
+  const held = state.interfaces.find(({ name }) => name === PEER);
   return [
-    ...(up('lo') ? [] : ['link set lo up']),
+    ...(isUp(state, 'lo') ? [] : ['link set lo up']),
     ...(held === undefined || held.mtu === mtu ? [] : [`link set ${PEER} mtu ${mtu}`]),
     // Without a route of the prefix all neighbours are reached through the gateway, which is where policy is.
     ...(held?.addresses.some(({ local }) => local === ip) === true ? [] : [`addr add ${ip}/${prefix} dev ${PEER} noprefixroute`]),
-    ...(up(PEER) ? [] : [`link set ${PEER} up`]),
-    ...(routes.some(({ dst, dev }) => dst === gateway && dev === PEER) ? [] : [`route replace ${gateway}/32 dev ${PEER} scope link`]),
-    ...(routes.some(({ dst, gateway: via }) => dst === 'default' && via === gateway) ? [] : [`route replace default via ${gateway} dev ${PEER}`]),
+    ...(isUp(state, PEER) ? [] : [`link set ${PEER} up`]),
+    ...(state.routes.some(({ dst, dev }) => dst === gateway && dev === PEER) ? [] : [`route replace ${gateway}/32 dev ${PEER} scope link`]),
+    ...(state.routes.some(({ dst, gateway: via }) => dst === 'default' && via === gateway) ? [] : [`route replace default via ${gateway} dev ${PEER}`]),
   ];
+}
+
+function isUp({ interfaces }: IpState, device: string): boolean {
+  return interfaces.some(({ name, flags }) => name === device && flags.includes('UP'));
 }
