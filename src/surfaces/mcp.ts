@@ -12,15 +12,18 @@ import {
   type CallToolResult,
   type ListToolsResult,
 } from '@modelcontextprotocol/sdk/types.js';
-import type { Tool } from '../../tools/define.ts';
+import { findTool } from '../../tools/index.ts';
 import { ClawError, toClawError } from '../errors.ts';
 import { plainValue } from './outside-text.ts';
 import { renderAnswer } from './render.ts';
 import { annotations, inputSchema, outputSchema } from './tool-schema.ts';
-import { allowedTool, toolsInScope, type ToolScope } from './tool-scope.ts';
+import { toolsInScope, type ToolScope } from './tool-scope.ts';
 
 export interface McpOptions extends ToolScope {
-  /** Carries out a command, e.g. `connectAgent(path).invoke`. */
+  /**
+   * Carries out a command, e.g. `connectAgent(path, scope).invoke`. Every call is handed on, also one of a tool that is
+   * hidden or unknown, so that the agent refuses it and its audit log holds the attempt.
+   */
   readonly invoke: (command: string, params: unknown, signal: AbortSignal) => Promise<unknown>;
   readonly version: string;
   /** stdio unless given. */
@@ -105,11 +108,12 @@ function createServer(options: McpOptions, calls: Calls): Server {
   return server;
 }
 
+/** Besides the listed name, the dotted id of a command is understood. */
 async function callTool(options: McpOptions, call: { name: string; arguments?: unknown }, signal: AbortSignal): Promise<CallToolResult> {
   try {
-    const tool = allowedTool(call.name, options);
-    const answer = plainAnswer(tool, await options.invoke(tool.command, call.arguments ?? {}, signal));
-    return { content: [{ type: 'text', text: renderAnswer(tool.command, answer) }], structuredContent: answer };
+    const command = findTool(call.name)?.command ?? call.name;
+    const answer = plainAnswer(command, await options.invoke(command, call.arguments ?? {}, signal));
+    return { content: [{ type: 'text', text: renderAnswer(command, answer) }], structuredContent: answer };
   } catch (error) {
     return toolError(toClawError(error));
   }
@@ -123,10 +127,10 @@ function toolError(error: ClawError): CallToolResult {
   return { isError: true, content: [{ type: 'text', text: JSON.stringify(plainValue(error.toJSON(), MAX_ERROR_TEXT)) }] };
 }
 
-function plainAnswer(tool: Tool, answer: unknown): Record<string, unknown> {
+function plainAnswer(command: string, answer: unknown): Record<string, unknown> {
   const plain = plainValue(answer, MAX_ANSWER_TEXT);
   if (typeof plain === 'object' && plain !== null && !Array.isArray(plain)) return Object.fromEntries(Object.entries(plain));
-  throw new ClawError('INTERNAL', `the agent answered ${tool.command} with something that is not an object`);
+  throw new ClawError('INTERNAL', `the agent answered ${command} with something that is not an object`);
 }
 
 // Longer than any name, label or message of ours; log lines are cut here.

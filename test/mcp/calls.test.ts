@@ -46,37 +46,12 @@ test('a defect is told as INTERNAL, and an answer that is no object as well', as
   assert.equal(errorOf(await odd.call('service_list'))['code'], 'INTERNAL');
 });
 
-test('an unknown tool names its neighbours and never reaches the agent', async () => {
-  await using session = await openSession();
-  const near = errorOf(await session.call('service_make', {}));
-  assert.equal(near['code'], 'UNKNOWN_COMMAND');
-  assert.equal(near['path'], 'tool');
-  assert.match(String(near['hint']), /service_create, service_get/);
-  assert.doesNotMatch(String(near['hint']), /ingress/);
-  const far = errorOf(await session.call('\u001B[31mrm -rf\u202E', {}));
-  assert.match(String(far['message']), /"rm -rf"/);
-  assert.match(String(far['hint']), /network_status/);
-  assert.deepEqual(session.calls, []);
-});
-
-test('read-only refuses what it hides, under both names', async () => {
-  await using session = await openSession({ readOnly: true });
-  for (const name of ['service_create', 'service.create', 'workload_stop']) {
-    const error = errorOf(await session.call(name, { name: 'web' }));
-    assert.equal(error['code'], 'NOT_ALLOWED');
-    assert.equal(error['path'], 'tool');
-    assert.match(String(error['hint']), /--read-only/);
-  }
-  assert.equal((await session.call('service_list')).isError, undefined);
-  assert.deepEqual(session.calls.map(({ command }) => command), ['service.list']);
-});
-
-test('toolsets refuse what they hide', async () => {
-  await using session = await openSession({ toolsets: ['services'] });
-  const error = errorOf(await session.call('ingress.delete', { name: 'web' }));
-  assert.equal(error['code'], 'NOT_ALLOWED');
-  assert.match(String(error['hint']), /--toolsets services,ingress/);
-  assert.deepEqual(session.calls, []);
+test('a tool that is unknown or hidden is handed on, for the agent to refuse and to write down', async () => {
+  await using session = await openSession({ readOnly: true, toolsets: ['services'] });
+  assert.equal(errorOf(await session.call('service_make', {}))['code'], 'UNKNOWN_COMMAND');
+  await session.call('service_create', { name: 'web' });
+  await session.call('ingress.delete', { name: 'web' });
+  assert.deepEqual(session.calls.map(({ command }) => command), ['service_make', 'service.create', 'ingress.delete']);
 });
 
 test('a request that the client cancels aborts the call to the agent', async () => {
