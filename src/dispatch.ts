@@ -19,6 +19,8 @@ export interface Door {
   programmed(revision: number, signal: AbortSignal): Promise<Enforcement>;
   /** The same without waiting. */
   isProgrammed(revision: number): Enforcement;
+  /** Why the ingress proxy does not serve what it should. */
+  routesFailure(): string | undefined;
 }
 
 export interface Call {
@@ -69,7 +71,8 @@ async function runTool(door: Door, tool: Tool, { params, signal }: ToolCall) {
   const { answer, revision } = handled;
   if (revision === undefined || !('enforced' in tool.output.shape)) return { answer, revision };
   const inKernel = tool.effect === 'read' ? door.isProgrammed(revision) : await door.programmed(revision, signal);
-  const enforcement = handled.notEnforced === undefined ? inKernel : { enforced: false, reason: handled.notEnforced };
+  const obstacle = handled.notEnforced ?? (tool.toolset === 'ingress' ? door.routesFailure() : undefined);
+  const enforcement = obstacle === undefined ? inKernel : { enforced: false, reason: obstacle };
   return { answer: { ...answer, ...enforcement }, revision };
 }
 
@@ -86,10 +89,11 @@ function requireTool(command: string): Tool {
 
 function requireAllowed(tool: Tool, { readOnly = false, toolsets }: CallLimits): void {
   if (readOnly && tool.effect !== 'read') {
-    throw new ClawError('NOT_ALLOWED', `${tool.command} changes something, and this session is read-only`, { hint: 'Start it without --read-only.' });
+    throw new ClawError('NOT_ALLOWED', `${tool.command} changes something, and this session is read-only`, { path: 'command', hint: 'Start it without --read-only.' });
   }
   if (toolsets !== undefined && !toolsets.includes(tool.toolset)) {
     throw new ClawError('NOT_ALLOWED', `${tool.command} belongs to toolset ${tool.toolset}, and this session has ${toolsets.join(', ')}`, {
+      path: 'command',
       hint: `Start it with --toolsets ${[...toolsets, tool.toolset].join(',')}.`,
     });
   }

@@ -31,13 +31,14 @@ export function compileMasquerade(node: Node): { chains: Map<string, Rules>; jum
 }
 
 /**
- * Pairs of a workload's address with itself. A workload's packets to its own address never leave its namespace, so a
- * forwarded packet from an address to itself was translated: one entry per workload serves all services, ports and protocols.
+ * Each workload's address with its own interface. A workload's packets to its own address never leave its namespace, so what
+ * comes from it and goes out of its own interface was translated: one entry per workload serves all services, ports and
+ * protocols. The second direction of the match, `dst`, stands for the outgoing interface.
  */
 export function compileHairpinSet(links: readonly WorkloadLink[]): IpsetState {
   return {
     name: HAIRPIN_SET,
-    create: 'hash:net,net family inet hashsize 1024 maxelem 65536',
-    members: new Set(links.map((link) => `${link.ip},${link.ip}`)),
+    create: 'hash:net,iface family inet hashsize 1024 maxelem 65536',
+    members: new Set(links.map((link) => `${link.ip},${link.hostInterface}`)),
   };
 }

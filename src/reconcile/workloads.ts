@@ -5,10 +5,11 @@ import type { ConntrackFlush, WorkloadLink } from '../compile/kernel-state.ts';
 import { ClawError, toClawError } from '../errors.ts';
 import type { DesiredView } from '../managers/desired-view.ts';
 import type { Node } from '../model/node.ts';
+import type { ObservedWorkload } from '../model/observed.ts';
 import { recordKey } from '../model/record.ts';
 import type { Workload } from '../model/workload.ts';
 import type { ObservedState } from '../observed/observed-state.ts';
-import type { ProcessRuntime, ProcessSpec } from '../runtime/process.ts';
+import type { ObservedProcess, ProcessRuntime, ProcessSpec } from '../runtime/process.ts';
 import type { Loop } from './loop.ts';
 
 export interface WorkloadControllerOptions {
@@ -68,7 +69,7 @@ export function startWorkloadController(options: WorkloadControllerOptions): Wor
     await links.ensure(link, ended.signal);
     // Its rules are there before its first packet: until then its interface is unknown, and unknown ones are dropped.
     await loop.programmed(view.modRevision(recordKey('workloads', workload)), ended.signal);
-    observe(workload.id, await runtime.start(processSpec(workload, link), ended.signal));
+    observed.set(workload.id, observedOf(await runtime.start(processSpec(workload, link), ended.signal)));
     startedIds.add(workload.id);
   };
 
@@ -87,14 +88,6 @@ export function startWorkloadController(options: WorkloadControllerOptions): Wor
     remember(removedAt, id, revision);
     observed.forget(id);
   };
-
-  const observe = (id: string, process: Awaited<ReturnType<ProcessRuntime['start']>>): void =>
-    observed.set(id, {
-      state: process.state,
-      restarts: process.restarts,
-      ...(process.exitCode === undefined ? {} : { exitCode: process.exitCode }),
-      ...(process.message === undefined ? {} : { message: process.message }),
-    });
 
   const act = async (workload: Workload): Promise<void> => {
     try {
@@ -161,7 +154,7 @@ export function startWorkloadController(options: WorkloadControllerOptions): Wor
     view.onChange(look),
     runtime.onChange((id) => {
       const process = runtime.observe().get(id);
-      if (process !== undefined && startedIds.has(id)) observe(id, process);
+      if (process !== undefined && startedIds.has(id)) observed.set(id, observedOf(process));
     }),
   ];
   look();
@@ -178,6 +171,11 @@ export function startWorkloadController(options: WorkloadControllerOptions): Wor
       await Promise.allSettled(acts.values());
     },
   };
+}
+
+/** What answers and compile steps want to know of a process. */
+export function observedOf({ state, restarts, exitCode, message }: ObservedProcess): ObservedWorkload {
+  return { state, restarts, ...(exitCode === undefined ? {} : { exitCode }), ...(message === undefined ? {} : { message }) };
 }
 
 /** What the runtime needs to know of a workload. */

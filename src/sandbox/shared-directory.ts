@@ -31,7 +31,8 @@ export async function createSharedDirectory(): Promise<SharedDirectory> {
     path,
     stateDir: join(path, 'state'),
     agentSocket: join(path, 'agent.sock'),
-    ingressSocket: join(path, 'ingress.sock'),
+    // Beside the proxy's own socket: that directory is all the proxy may write to.
+    ingressSocket: join(path, 'proxy', 'ingress.sock'),
     agentLog: join(path, 'agent.log'),
     initScript: join(path, 'init.sh'),
     remove: () => rm(path, { recursive: true, force: true }),
@@ -46,7 +47,7 @@ export async function createSharedDirectory(): Promise<SharedDirectory> {
 
 /** The system's place for temporary files, unless the sandbox will cover it or its name is too long for a socket. */
 async function place(): Promise<string> {
-  const longestName = `/${PREFIX}XXXXXX/ingress.sock`;
+  const longestName = `/${PREFIX}XXXXXX/proxy/ingress.sock`;
   for (const candidate of [tmpdir(), '/tmp', '/var/tmp']) {
     const real = await realpath(candidate).catch(() => undefined);
     if (real === undefined || /^\/(run|sys|proc)(\/|$)/.test(real)) continue;

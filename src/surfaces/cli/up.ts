@@ -8,7 +8,7 @@ import { connectAgent, DEFAULT_SOCKET_PATH } from '../agent-client.ts';
 import { stoppedExitCode, stopSignal } from './stop-signal.ts';
 import { parseArguments, type Subcommand } from './usage.ts';
 
-const DEFAULT_STATE_DIR = '/var/lib/clawnode';
+export const DEFAULT_STATE_DIR = '/var/lib/clawnode';
 
 export const up: Subcommand = {
   help: `Usage: clawnode up [--config FILE] [--state-dir DIR] [--socket PATH] [--node NAME] [--verbose]

@@ -1,0 +1,167 @@
+/** Opens the parts of one node, in order, and closes them again; it has no logic of its own. */
+import { mkdir } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import type { Logger } from 'pino';
+import { openAuditLog } from './audit.ts';
+import { compileLinks } from './compile/links.ts';
+import { readConfig } from './config.ts';
+import { dispatch, type Door } from './dispatch.ts';
+import { openConntrack } from './drivers/conntrack.ts';
+import { readTranslatedUdp } from './drivers/conntrack-list.ts';
+import { openIpset } from './drivers/ipset.ts';
+import { openIptables } from './drivers/iptables.ts';
+import { openLinks } from './drivers/link.ts';
+import { openNodeNetwork } from './drivers/node-network.ts';
+import { openDesiredView } from './managers/desired-view.ts';
+import { createManagers } from './managers/managers.ts';
+import { createMutate } from './managers/plans.ts';
+import { removeStopped } from './managers/workloads.ts';
+import type { World } from './managers/world.ts';
+import { openNode } from './node-identity.ts';
+import { createEndpointCache } from './observed/endpoint-cache.ts';
+import { createObservedState } from './observed/observed-state.ts';
+import { takeOver } from './reconcile/adoption.ts';
+import { startLoop } from './reconcile/loop.ts';
+import { startWorkloadController } from './reconcile/workloads.ts';
+import { openConfinedProxy } from './runtime/confined-proxy.ts';
+import { openProcessRuntime } from './runtime/process.ts';
+import { takeStateDirectory } from './state-directory.ts';
+import { openSqliteStore } from './store/sqlite.ts';
+import { openAgentSocket } from './surfaces/agent-socket.ts';
+import { peerOf } from './surfaces/peer.ts';
+import { version } from './version.ts';
+
+export interface AgentOptions {
+  readonly mode: 'host' | 'sandbox';
+  /** Belongs to this agent alone. */
+  readonly stateDir: string;
+  readonly socketPath: string;
+  /** The host's name unless told here or in the configuration. */
+  readonly nodeId?: string;
+  readonly configFile?: string;
+  /** A unix socket on which the ingress proxy listens too, for whoever publishes it outside a sandbox. */
+  readonly publishSocket?: string;
+  readonly logger: Logger;
+}
+
+export interface Agent {
+  /** Takes no more calls, lets running ones end, and lets go: services, workloads and ingress stay up. */
+  close(): Promise<void>;
+}
+
+/** Resolves when every service of the store is programmed and calls are taken. What it opened is closed again when it throws. */
+export async function openAgent(options: AgentOptions, signal: AbortSignal): Promise<Agent> {
+  const opened = new AsyncDisposableStack();
+  try {
+    await openParts(options, opened, signal);
+    return { close: () => opened.disposeAsync() };
+  } catch (error) {
+    await opened.disposeAsync();
+    throw error;
+  }
+}
+
+async function openParts(options: AgentOptions, opened: AsyncDisposableStack, signal: AbortSignal): Promise<void> {
+  const { mode, logger, socketPath } = options;
+  const config = await readConfig(options.configFile);
+  const stateDir = await takeStateDirectory(options.stateDir);
+  opened.defer(() => stateDir.release());
+  const node = await openNode({ config, nodeId: options.nodeId }, signal);
+
+  const store = await openSqliteStore(stateDir.store);
+  opened.defer(() => store.close());
+  const view = await openDesiredView(store, logger);
+  opened.defer(() => view.close());
+  const observed = createObservedState();
+  const endpointsOf = createEndpointCache(view.state, observed.state);
+
+  const iptables = openIptables({ backend: 'nft' });
+  opened.defer(() => iptables.close());
+  const conntrack = openConntrack();
+  const links = openLinks();
+  const drivers = { nodeNetwork: openNodeNetwork(), ipset: openIpset(), iptables, conntrack };
+
+  const socketDir = dirname(socketPath);
+  await mkdir(socketDir, { recursive: true, mode: 0o755 });
+  const hidden = [options.stateDir, socketDir];
+  const runtime = await openProcessRuntime({
+    directory: stateDir.workloads,
+    hide: hidden,
+    ...(mode === 'host' && config.workloads.process.uid !== undefined ? { uid: config.workloads.process.uid } : {}),
+  });
+  opened.defer(() => runtime.close());
+  const proxy = await openConfinedProxy({
+    directory: stateDir.proxy,
+    socketDir: join(socketDir, 'proxy'),
+    hidden,
+    port: config.ingress.port,
+    publishSocket: options.publishSocket,
+    forbiddenRanges: [node.ranges.clusterIp],
+    uid: mode === 'host' ? config.ingress.uid : undefined,
+    onLost: () => loop.wake(),
+    logger,
+  });
+  opened.defer(() => proxy.close());
+
+  const ours = compileLinks(node, view.state.workloads.values());
+  const inheritedUdpFlows = await takeOver({ node, desired: view.state, ours, links, runtime, observed, readTranslatedUdp }, signal);
+  const loop = startLoop({ node, view, observed, endpointsOf, drivers, feedRoutes: (routes, until) => proxy.feed(routes, until), inheritedUdpFlows, logger });
+  opened.defer(() => loop.close());
+
+  const world: World = {
+    node,
+    mode,
+    version: version(),
+    desired: view.state,
+    observed: observed.state,
+    endpointsOf,
+    processesAllowed: mode === 'sandbox' || config.workloads.process.enabled,
+    allocations: (range) => view.allocations(range),
+    modRevision: (key) => view.modRevision(key),
+    now: () => new Date(),
+    mutate: createMutate(store, view),
+    workloadStarted: (id, until) => workloads.started(id, until),
+    workloadRemoved: (id, until) => workloads.removed(id, until),
+    workloadLogs: (id, tail) => runtime.logs(id, tail),
+    health: () => {
+      const { revision, kernelFailure } = loop.status();
+      return {
+        kernel: { inSync: kernelFailure === undefined, backend: 'nft', revision, ...(kernelFailure === undefined ? {} : { reason: kernelFailure }) },
+        drift: { repairs: 0 },
+        ingress: proxy.status(),
+        storeDriver: 'sqlite',
+      };
+    },
+  };
+  const workloads = startWorkloadController({
+    node,
+    view,
+    observed,
+    runtime,
+    links,
+    conntrack,
+    loop,
+    removeStopped: (workload) => removeStopped(world, workload),
+    logger,
+  });
+  opened.defer(() => workloads.close());
+
+  const audit = openAuditLog(stateDir.auditLog, logger);
+  opened.defer(() => audit.close());
+  const door: Door = {
+    managers: createManagers(world),
+    audit,
+    programmed: (revision, until) => loop.programmed(revision, until),
+    isProgrammed: (revision) => loop.isProgrammed(revision),
+    routesFailure: () => loop.status().routesFailure,
+  };
+  await loop.programmed(view.state.revision, signal);
+  const socket = await openAgentSocket({
+    path: socketPath,
+    peerOf,
+    health: () => ({ node: node.id, mode, version: version(), pid: process.pid, ready: true }),
+    invoke: ({ command, params, limits, surface, peer }, until) => dispatch(door, { command, params, limits, caller: { surface, peer } }, until),
+  });
+  opened.defer(() => socket.close());
+  logger.info({ node: node.id, mode, subnet: node.subnet, revision: view.state.revision }, 'the agent is ready');
+}

@@ -1,0 +1,65 @@
+/** Removes everything of ours from a machine whose agent is stopped: processes, rules, sets, links, routes. The store stays. */
+import { readdir } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { openIpset } from './drivers/ipset.ts';
+import { openIptables } from './drivers/iptables.ts';
+import { openLinks } from './drivers/link.ts';
+import { openNodeNetwork } from './drivers/node-network.ts';
+import { ClawError } from './errors.ts';
+import { stopConfinedProcess } from './runtime/confined-process.ts';
+import { openProcessRuntime } from './runtime/process.ts';
+import { takeStateDirectory } from './state-directory.ts';
+import { answers } from './surfaces/agent-socket.ts';
+
+export interface CleanupOptions {
+  readonly stateDir: string;
+  readonly socketPath: string;
+}
+
+/** How much was removed of each kind. */
+export interface CleanupReport {
+  readonly workloads: number;
+  readonly interfaces: number;
+  readonly networkNamespaces: number;
+  readonly ruleLines: number;
+  readonly ipsets: number;
+  readonly addressesAndRoutes: number;
+}
+
+const STOP_GRACE_MS = 5000;
+
+/** Throws AGENT_ALREADY_RUNNING while an agent lives: it would put everything back. May be called on a clean machine. */
+export async function cleanup({ stateDir, socketPath }: CleanupOptions, signal: AbortSignal): Promise<CleanupReport> {
+  if (await answers(socketPath)) {
+    throw new ClawError('AGENT_ALREADY_RUNNING', `an agent answers on ${socketPath}, and it would put everything back`, { hint: 'Stop it first.' });
+  }
+  const directory = await takeStateDirectory(stateDir);
+  try {
+    const workloads = await stopWorkloads(directory.workloads, { hide: [stateDir, dirname(socketPath)], signal });
+    await stopConfinedProcess(directory.proxy, { graceMs: STOP_GRACE_MS }, signal);
+    const links = openLinks();
+    const { interfaces, netns } = await links.list();
+    const ids = new Set([...interfaces.map((name) => name.replace(/^clawv/, '')), ...netns.map((name) => name.replace(/^claw-/, ''))]);
+    for (const id of ids) await links.remove({ hostInterface: `clawv${id}`, netns: `claw-${id}` }, signal);
+    const iptables = openIptables({ backend: 'nft' });
+    const { written: ruleLines } = await iptables.removeAll(signal);
+    await iptables.close();
+    // Sets after rules: the kernel keeps a set that a rule refers to.
+    const { written: ipsets } = await openIpset().removeAll(signal);
+    const { written: addressesAndRoutes } = await openNodeNetwork().removeAll(signal);
+    return { workloads, interfaces: interfaces.length, networkNamespaces: netns.length, ruleLines, ipsets, addressesAndRoutes };
+  } finally {
+    directory.release();
+  }
+}
+
+async function stopWorkloads(directory: string, { hide, signal }: { hide: readonly string[]; signal: AbortSignal }): Promise<number> {
+  const runtime = await openProcessRuntime({ directory, hide });
+  try {
+    const held = await readdir(directory);
+    await runtime.adopt([], signal);
+    return held.length;
+  } finally {
+    await runtime.close();
+  }
+}
