@@ -1,0 +1,81 @@
+# PID 1 of a confined process, without any right: starts the command, forwards signals to it, reaps orphans, ends with its exit code.
+#
+# usage: sh -s -- COMMAND [ARG]... <init.sh
+# The kernel drops signals PID 1 has no handler for, so a command that was PID 1 itself could not be ended by TERM.
+# Inherited: 1 the log, 2 and 4 messages of the setup, 3 the environment, 5 the started mark, 9 the lock.
+set -fu
+
+child= pending=
+forward() {
+  pending=$1
+  [ -z "$child" ] || kill -s "$1" "$child" 2>/dev/null
+}
+trap 'forward TERM' TERM
+trap 'forward INT' INT
+trap 'forward HUP' HUP
+
+# These are looked up before the command's own PATH counts.
+env=$(command -v env)
+setsid=$(command -v setsid)
+
+unset LC_ALL PWD OLDPWD
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/ LANG=C.UTF-8
+
+# One NAME=VALUE a line; a line that begins with = continues the value before it, because no name can.
+pair=
+while IFS= read -r line; do
+  case $line in
+    =*)
+      pair="$pair
+${line#=}"
+      ;;
+    *)
+      [ -z "$pair" ] || export "${pair?}"
+      pair=$line
+      ;;
+  esac
+done <&3
+[ -z "$pair" ] || export "${pair?}"
+
+# Whether the command exists is known before it runs: its own exit code 127 would tell nothing.
+lookup() {
+  case $1 in
+    */*)
+      [ -e "$1" ] || return 127
+      [ -f "$1" ] && [ -x "$1" ] || return 126
+      return 0
+      ;;
+  esac
+  found=127
+  IFS=:
+  for folder in $PATH; do
+    [ ! -f "${folder:-.}/$1" ] || found=126
+    [ ! -f "${folder:-.}/$1" ] || [ ! -x "${folder:-.}/$1" ] || return 0
+  done
+  return "$found"
+}
+
+(lookup "$1")
+case $? in
+  0) ;;
+  126)
+    printf '%s: not an executable file\n' "$1" >&4
+    exit 126
+    ;;
+  *)
+    printf '%s: command not found\n' "$1" >&4
+    exit 127
+    ;;
+esac
+
+# In a session of its own, so that the command's kill(0) does not reach this shell.
+"$env" --default-signal=INT,QUIT "$setsid" -- "$@" </dev/null 2>&1 3<&- 4>&- 5>&- 9>&- &
+child=$!
+[ -z "$pending" ] || kill -s "$pending" "$child"
+printf 'started\n' >&5
+# /dev/null instead of closing: a later open must not land on these numbers.
+exec 2>/dev/null 3<&- 4>&- 5>&-
+
+# wait also returns, above 128, when a trap ran; only then does the child still exist. It reaps orphans on the way.
+while wait "$child"; code=$?; [ "$code" -gt 128 ] && kill -0 "$child" 2>/dev/null; do :; done
+exit "$code"

@@ -1,0 +1,157 @@
+/** One directory, one supervised process: launches `supervise.sh`, reads what it recorded, ends it; it holds no state and no policy. */
+import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { run, start } from '../drivers/exec.ts';
+import { ClawError } from '../errors.ts';
+import type { View } from './confinement.ts';
+import { holdersOf, isAlive, readBootId, signalProcess, type ProcessIdentity } from './process-table.ts';
+
+export interface Launch {
+  /** Grows by one with each launch in a directory; a number runs at most once, whoever launches it. */
+  readonly run: number;
+  readonly restarts: number;
+  readonly command: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  /** A path; without one the process stays in the agent's network namespace. */
+  readonly netns?: string;
+  readonly uid?: number;
+  readonly views: readonly View[];
+  /** The log is two files of at most this size. */
+  readonly logBytes: number;
+}
+
+/** The last run recorded in a directory. */
+export interface RecordedRun extends ProcessIdentity {
+  readonly run: number;
+  readonly restarts: number;
+  /** When its supervisor started, in ms since the epoch. */
+  readonly startedAtMs: number;
+  readonly phase: 'setup' | 'running' | 'ended';
+  /** 128 + n for signal n; set once it has ended. 137 too when its supervisor was killed, for then it was as well. */
+  readonly exitCode?: number;
+  /** Set when it ended before its command ran. */
+  readonly failure?: string;
+}
+
+const SCRIPT = fileURLToPath(new URL('supervise.sh', import.meta.url));
+const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+const NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
+const LOCK_HELD = 75;
+const START_TIMEOUT_MS = 20_000;
+const START_POLL_MS = 5;
+const KILL_WAIT_MS = 5000;
+
+/**
+ * Launches a run and resolves when its command runs or its end is recorded; also when another supervisor has the directory: then with
+ * what that one recorded. Throws ClawError `WORKLOAD_FAILED` when nothing was recorded, `INVALID_ARGUMENT` for an environment that cannot be.
+ */
+export async function launch(directory: string, options: Launch, signal: AbortSignal): Promise<RecordedRun> {
+  await mkdir(join(directory, 'log'), { recursive: true, mode: 0o700 });
+  await writeWhole(join(directory, 'env'), encodeEnvironment(options.env));
+  signal.throwIfAborted();
+  const { netns = '-', uid, views } = options;
+  const numbers = [options.run, options.restarts, options.logBytes].map(String);
+  const mounts = views.flatMap(({ kind, path }) => [kind, path]);
+  const argv = ['/bin/sh', SCRIPT, directory, ...numbers, netns, uid === undefined ? '-' : String(uid), ...mounts, '--', ...options.command] as const;
+  const child = start(argv, { detached: true, stdio: 'ignore', cwd: '/', env: { PATH } });
+  let ended: string | undefined;
+  child.once('error', (error) => (ended = error.message));
+  child.once('exit', (code, killer) => (ended = code === LOCK_HELD ? 'its directory is taken' : `its supervisor ended with ${code ?? killer ?? ''}`));
+  child.unref();
+  const deadline = Date.now() + START_TIMEOUT_MS;
+  for (;;) {
+    const gone = ended;
+    const recorded = await readRun(directory);
+    if (recorded !== undefined && recorded.run >= options.run && recorded.phase !== 'setup') return recorded;
+    if (gone !== undefined && (recorded === undefined || recorded.run < options.run)) throw new ClawError('WORKLOAD_FAILED', `the process was not started: ${gone}`);
+    if (Date.now() > deadline) {
+      if (child.pid !== undefined && ended === undefined) child.kill('SIGKILL');
+      throw new ClawError('WORKLOAD_FAILED', `the process was not started within ${START_TIMEOUT_MS} ms`);
+    }
+    await delay(START_POLL_MS, undefined, { signal });
+  }
+}
+
+/** What the directory tells of its last run; undefined when there never was one. */
+export async function readRun(directory: string): Promise<RecordedRun | undefined> {
+  const text = await readIfThere(join(directory, 'run'));
+  if (text === undefined) return undefined;
+  const fields = text.trim().split(' ');
+  const [number, pid, startTime, , restarts] = fields.map(Number);
+  if (number === undefined || pid === undefined || startTime === undefined || restarts === undefined) throw new ClawError('INTERNAL', `${directory}/run holds ${text}`);
+  const { mtimeMs: startedAtMs } = await stat(join(directory, 'run'));
+  const base = { run: number, pid, startTime, restarts, startedAtMs };
+  // The order matters: the supervisor writes its exit and then ends, so whoever is not alive has written it, or never will.
+  const alive = fields[3] === readBootId() && isAlive(base);
+  const started = (await readIfThere(join(directory, 'started')) ?? '') !== '';
+  const exitCode = exitCodeOf(number, await readIfThere(join(directory, 'exit')));
+  if (alive && exitCode === undefined) return { ...base, phase: started ? 'running' : 'setup' };
+  const ended = { ...base, phase: 'ended', exitCode: exitCode ?? 137 } as const;
+  if (started) return ended;
+  const told = (await readIfThere(join(directory, 'setup')) ?? '').trim().split('\n').slice(0, 3).join('; ');
+  return { ...ended, failure: told === '' ? 'it ended before its command ran' : told };
+}
+
+/** TERM, then KILL after `graceMs`; resolves when nothing of the run is left. Throws ClawError `WORKLOAD_FAILED` when something is. */
+export async function terminate(directory: string, { graceMs }: { graceMs: number }, signal: AbortSignal): Promise<void> {
+  if ((await readIfThere(join(directory, 'lock'))) === undefined) return;
+  const recorded = await readRun(directory);
+  if (recorded !== undefined) signalProcess(recorded, 'SIGTERM');
+  if (await lockIsFree(directory, graceMs, signal)) return;
+  // The supervisor's death kills its runner, that of the runner PID 1 inside, and that everything else: the kernel's parent death signal.
+  const last = await readRun(directory);
+  if (last !== undefined) signalProcess(last, 'SIGKILL');
+  if (await lockIsFree(directory, KILL_WAIT_MS, signal)) return;
+  // One that was killed in the moment between a fork and the child's request for that signal leaves an orphan; it has the lock open.
+  for (const holder of holdersOf(join(directory, 'lock'))) signalProcess(holder, 'SIGKILL');
+  if (await lockIsFree(directory, KILL_WAIT_MS, signal)) return;
+  throw new ClawError('WORKLOAD_FAILED', `processes of ${directory} do not end`, { hint: 'A process in uninterruptible sleep ends with its I/O.' });
+}
+
+/** Whether everything that belongs to the run is gone, waiting for it so long. */
+export async function lockIsFree(directory: string, waitMs: number, signal: AbortSignal): Promise<boolean> {
+  const argv = ['flock', '--timeout', String(waitMs / 1000), '--conflict-exit-code', String(LOCK_HELD), join(directory, 'lock'), 'true'] as const;
+  const { exitCode } = await run(argv, { okExitCodes: [0, LOCK_HELD], timeoutMs: waitMs + 10_000, signal });
+  return exitCode === 0;
+}
+
+/** Why the environment cannot be given; undefined when it can. */
+export function environmentProblem(env: Readonly<Record<string, string>>): string | undefined {
+  for (const [name, value] of Object.entries(env)) {
+    if (!NAME.test(name)) return `${JSON.stringify(name)} is no name of an environment variable: letters, digits and _, no digit first`;
+    if (value.includes('\0')) return `the value of ${name} holds a NUL`;
+  }
+  return undefined;
+}
+
+/** `init.sh` reads one variable a line; a line that starts with = continues the one before it. */
+function encodeEnvironment(env: Readonly<Record<string, string>>): string {
+  const problem = environmentProblem(env);
+  if (problem !== undefined) throw new ClawError('INVALID_ARGUMENT', problem, { path: 'env' });
+  return Object.entries(env)
+    .map(([name, value]) => `${name}=${value.replaceAll('\n', '\n=')}\n`)
+    .join('');
+}
+
+async function writeWhole(path: string, text: string): Promise<void> {
+  const unfinished = `${path}.new`;
+  await rm(unfinished, { force: true });
+  await writeFile(unfinished, text, { mode: 0o600 });
+  await rename(unfinished, path);
+}
+
+function exitCodeOf(wanted: number, text: string | undefined): number | undefined {
+  const [recorded, code] = (text ?? '').trim().split(' ').map(Number);
+  return recorded === wanted ? code : undefined;
+}
+
+async function readIfThere(path: string): Promise<string | undefined> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
