@@ -5,6 +5,7 @@
  */
 import { spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
+import nodeModule from 'node:module';
 import { constants } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -29,7 +30,10 @@ async function runHere() {
   const built = join(packageRoot, 'dist', 'src', 'surfaces', 'cli', 'main.js');
   const source = join(packageRoot, 'src', 'surfaces', 'cli', 'main.ts');
   // A checkout runs its sources even when somebody has built it; the published package carries only the built files.
-  const cli = await import(pathToFileURL(existsSync(source) ? source : built).href);
+  const fromSource = existsSync(source);
+  // Stripping types at every start takes longer than a small command. Who may write this cache may write the sources too.
+  if (fromSource) nodeModule.enableCompileCache(join(packageRoot, 'node_modules', '.cache', 'clawnode'));
+  const cli = await import(pathToFileURL(fromSource ? source : built).href);
   process.exitCode = await cli.main(process.argv.slice(2));
 }
 

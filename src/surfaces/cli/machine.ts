@@ -128,7 +128,7 @@ async function netfilter(signal: AbortSignal): Promise<Finding> {
 const KERNEL_TRIAL = `
 mount -t tmpfs tmpfs /run
 iptables -t nat -A OUTPUT -m statistic --mode random --probability 0.5 -j RETURN
-ipset create trial hash:ip,port,ip
+ipset create trial hash:net,iface
 ip link add trial0 type veth peer name trial1
 `;
 

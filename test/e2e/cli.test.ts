@@ -1,0 +1,181 @@
+/** The command line with the real agent: sandbox, up, invoke, status, mcp, cleanup, as root and as an ordinary user. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { after, test } from 'node:test';
+import { start, type Argv } from '../../src/drivers/exec.ts';
+import { clawnode, launcher, runProcess } from '../cli/cli-process.ts';
+import { asOrdinaryUser, processesOf } from '../cli/sandbox-fixture.ts';
+
+const directory = await mkdtemp(join(tmpdir(), 'claw-e2e-'));
+after(() => rm(directory, { recursive: true }));
+
+const program: Argv = [process.execPath, launcher];
+const SERVICE = '{"name":"web","selector":{"app":"web"},"port":80}';
+// Inside a script, $CLAW is the command line.
+const script = (text: string): Argv => ['sh', '-euc', `CLAW="${program.join(' ')}"\n${text}`];
+
+test('a command in a sandbox drives the agent by invoke alone and sees what it programmed', async () => {
+  const { exitCode, stdout, stderr } = await clawnode([
+    'sandbox',
+    '--',
+    ...script(`
+      $CLAW invoke service.create '${SERVICE}'
+      $CLAW invoke service.list
+      iptables-save -t nat | grep -c 10.201.0.1/32
+      $CLAW invoke service.delete '{"name":"web"}'
+      $CLAW invoke service.get '{"name":"web"}' 2>&1 || echo "exit $?"
+      exit 7`),
+  ]);
+  assert.equal(exitCode, 7, stderr);
+  const [created = '', listed = '', rules, deleted = '', gone = '', exited] = stdout.trim().split('\n');
+  assert.equal(JSON.parse(created).clusterIp, '10.201.0.1');
+  assert.equal(JSON.parse(created).enforced, true);
+  assert.equal(JSON.parse(listed).count, 1);
+  assert.ok(Number(rules) > 0);
+  assert.equal(JSON.parse(deleted).deleted, true);
+  assert.equal(JSON.parse(gone).code, 'SERVICE_NOT_FOUND');
+  assert.equal(exited, 'exit 1');
+});
+
+test('status in a sandbox tells the mode and the services', async () => {
+  const { stdout, stderr } = await clawnode(['sandbox', '--', ...script(`$CLAW invoke service.create '${SERVICE}' >/dev/null; $CLAW status`)]);
+  assert.equal(stderr, '');
+  assert.match(stdout, /^mode +sandbox$/m);
+  assert.match(stdout, /^default +web +10\.201\.0\.1 +80 +0\/0$/m);
+});
+
+test('an ordinary user drives the same sandbox', async () => {
+  const inside = script(`id -u; $CLAW invoke service.create '${SERVICE}'; exit 4`);
+  const { exitCode, stdout, stderr } = await runProcess(asOrdinaryUser(['env', 'PATH=/usr/bin:/bin', ...program, 'sandbox', '--', ...inside]));
+  assert.equal(exitCode, 4, stderr);
+  assert.match(stdout, /^0\n.*"clusterIp":"10\.201\.0\.1"/);
+});
+
+test('a signal to the command line reaches the program inside, whose exit code is kept', async () => {
+  const inside = ['sh', '-c', 'trap "exit 9" TERM; readlink /proc/self/ns/pid; while :; do sleep 0.05; done'];
+  const child = start([...program, 'sandbox', '--', ...inside], { stdio: ['ignore', 'pipe', 'inherit'] });
+  assert.ok(child.stdout !== null);
+  const [namespace] = await once(createInterface({ input: child.stdout }), 'line');
+  const ended = once(child, 'exit');
+  child.kill('SIGTERM');
+  assert.deepEqual(await ended, [9, null]);
+  assert.deepEqual(await processesOf(namespace), []);
+});
+
+test('a configuration with a fault stops the sandbox with the place of the fault', async () => {
+  const config = join(directory, 'wrong.yaml');
+  await writeFile(config, 'nodeNumber: 999\n');
+  const { exitCode, stdout, stderr } = await clawnode(['sandbox', '--config', config, '--', 'echo', 'never']);
+  assert.deepEqual({ exitCode, stdout }, { exitCode: 1, stdout: '' });
+  assert.match(stderr, /nodeNumber.*\(CONFIG_INVALID at nodeNumber\)/);
+});
+
+test('where user namespaces are off, sandbox says which setting it is', async () => {
+  const off = 'echo 0 >/proc/sys/user/max_user_namespaces && exec "$@"';
+  const { exitCode, stderr } = await runProcess(['unshare', '--user', '--map-root-user', 'sh', '-c', off, 'sh', ...program, 'sandbox', '--', 'true']);
+  assert.equal(exitCode, 1);
+  assert.match(stderr, /user\.max_user_namespaces = 0 \(SANDBOX_UNAVAILABLE\)\n {2}Allow them with/);
+});
+
+test('mcp opens a sandbox when there is no agent, answers, and leaves nothing when its client goes', async () => {
+  const child = start([...program, 'mcp', '--read-only'], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    env: { ...process.env, CLAWNODE_SOCKET: join(directory, 'no-agent.sock') },
+  });
+  assert.ok(child.stdin !== null && child.stdout !== null && child.stderr !== null);
+  const stderr: string[] = [];
+  createInterface({ input: child.stderr }).on('line', (line) => stderr.push(line));
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const ask = async (id: number, method: string, params: unknown): Promise<{ result: Record<string, unknown> }> => {
+    child.stdin?.write(`${JSON.stringify({ jsonrpc: '2.0', id, method, params })}\n`);
+    const { value } = await lines.next();
+    assert.ok(value !== undefined, stderr.join('\n'));
+    return JSON.parse(value);
+  };
+  const client = { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 'test', version: '1' } };
+  assert.equal((await ask(1, 'initialize', client)).result['protocolVersion'], '2025-11-25');
+  const { result: status } = await ask(2, 'tools/call', { name: 'network_status', arguments: {} });
+  assert.match(JSON.stringify(status['structuredContent']), /"mode":"sandbox"/);
+  const { result: refused } = await ask(3, 'tools/call', { name: 'service_create', arguments: JSON.parse(SERVICE) });
+  assert.equal(refused['isError'], true);
+  const ended = once(child, 'exit');
+  child.stdin.end();
+  assert.deepEqual(await ended, [0, null]);
+  assert.match(stderr.join('\n'), /no agent answers.*opening a sandbox instead\n.*speaking for a sandbox of its own/);
+});
+
+test('up is for root, and an ordinary user is shown the sandbox', async () => {
+  const { exitCode, stdout, stderr } = await runProcess(asOrdinaryUser([...program, 'up']));
+  assert.deepEqual({ exitCode, stdout }, { exitCode: 1, stdout: '' });
+  assert.match(stderr, /PERMISSION_DENIED[^]*clawnode sandbox/);
+});
+
+/**
+ * Runs a script as root of namespaces of its own: a machine to program that is not this one. There is no user namespace,
+ * because in host mode workloads and proxy have uids of their own, and an ordinary user can map only one.
+ */
+function onOwnMachine(text: string): ReturnType<typeof runProcess> {
+  const namespaces = ['--net', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc'];
+  const furnish = 'mount -t tmpfs tmpfs /run; mount -t sysfs sysfs /sys; mount -t tmpfs tmpfs /var/lib; ip link set lo up';
+  return runProcess(['unshare', ...namespaces, ...script(`${furnish}\n${text}`)], { env: { CLAWNODE_SOCKET: '' } });
+}
+
+/** Starts the agent in the background and waits until it is ready; its words go to /run/up.log. */
+const UP = `
+  up() { $CLAW up --node n1 2>>/run/up.log & agent=$!; until grep -q "is ready" /run/up.log; do kill -0 $agent || { cat /run/up.log; exit 1; }; sleep 0.05; done; }
+  down() { kill -TERM $agent; code=0; wait $agent || code=$?; echo "stopped $code"; : >/run/up.log; }
+`;
+
+/** For an ordinary user these tests can not be run: that is said, and the same parts run in sandbox mode above. */
+function hostModeTest(name: string, body: () => Promise<void>): void {
+  if (process.getuid?.() === 0) void test(name, body);
+  else process.stderr.write(`not run, host mode needs root: ${name}\n`);
+}
+
+hostModeTest('up serves until SIGTERM and leaves services up; the next one takes them over', async () => {
+  const { exitCode, stdout, stderr } = await onOwnMachine(`${UP}
+    up; cat /run/up.log
+    $CLAW invoke service.create '${SERVICE}' >/dev/null
+    down
+    iptables-save -t nat | grep -c CLAW-SERVICES
+    up; $CLAW invoke service.get '{"name":"web"}'; down`);
+  assert.equal(exitCode, 0, stdout + stderr);
+  const [ready = '', stopped, rules, service = '', again] = stdout.trim().split('\n');
+  assert.match(ready, /^clawnode \d+\.\d+\.\d+: node n1 is ready in host mode on \/run\/clawnode\/agent\.sock, pid \d+$/);
+  assert.equal(stopped, 'stopped 0');
+  assert.ok(Number(rules) > 0);
+  assert.equal(JSON.parse(service).clusterIp, '10.201.0.1');
+  assert.equal(again, 'stopped 0');
+});
+
+hostModeTest('a second agent on one state directory says so and leaves the first alone', async () => {
+  const { exitCode, stdout, stderr } = await onOwnMachine(`${UP}
+    up
+    code=0; $CLAW up --socket /run/other.sock 2>&1 || code=$?; echo "second $code"
+    $CLAW invoke service.list; down`);
+  assert.equal(exitCode, 0, stdout + stderr);
+  assert.match(stdout, /AGENT_ALREADY_RUNNING[^]*second 1\n\{"count":0/);
+});
+
+hostModeTest('cleanup refuses while an agent runs, then removes what is ours and nothing else', async () => {
+  const { exitCode, stdout, stderr } = await onOwnMachine(`${UP}
+    iptables -t nat -A PREROUTING -d 192.0.2.1/32 -p tcp -j DNAT --to-destination 192.0.2.2
+    iptables -A FORWARD -s 192.0.2.3/32 -j DROP
+    ipset create foreign hash:ip
+    # Listing creates the tables that a list shows, so all three exist before the comparison.
+    state() { for table in raw filter nat; do iptables-save -t $table | grep -v -e '^#' -e '^:[A-Z]* ' ; done; ipset save; ip -br address; ip route show table all; ip rule; ip netns; }
+    state >/run/before
+    up
+    $CLAW invoke service.create '${SERVICE}' >/dev/null
+    code=0; $CLAW cleanup 2>&1 || code=$?; echo "running $code"
+    down
+    $CLAW cleanup; state >/run/after
+    diff /run/before /run/after && echo clean
+    $CLAW cleanup && echo twice`);
+  assert.equal(exitCode, 0, stdout + stderr);
+  assert.match(stdout, /AGENT_ALREADY_RUNNING[^]*running 1\nstopped 0\n[^]*clean\n[^]*twice\n$/);
+});
