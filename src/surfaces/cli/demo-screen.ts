@@ -1,20 +1,17 @@
 /** What the demo shows: numbered steps, tool calls, ticks and bars, in colour on a terminal that wants it. It observes nothing. */
-import { stripVTControlCharacters, styleText } from 'node:util';
+import { styleText } from 'node:util';
 
 type Style = Parameters<typeof styleText>[0];
 
-const WIDTH = 96;
 const BAR_WIDTH = 36;
 
 export interface Screen {
   title(text: string): void;
-  /** Begins a step; its time is shown when it is done. */
   step(text: string): void;
-  /** A tool call and its text answer. */
-  call(name: string, args: object, answer: string): void;
-  /** Something that was observed. */
+  /** A tool call and what its answer said, a line each. */
+  call(name: string, args: object, answer: readonly string[]): void;
+  /** Something that was observed, with the time since the screen was made. */
   seen(text: string): void;
-  note(text: string): void;
   /** One bar per name, as a share of all. */
   bars(counts: Readonly<Record<string, number>>): void;
   failed(what: string, details: readonly string[]): void;
@@ -23,8 +20,9 @@ export interface Screen {
 
 /** A screen on this stream: no colour where the stream is no terminal or NO_COLOR is set. */
 export function createScreen(stream: NodeJS.WriteStream): Screen {
+  const beganAt = performance.now();
+  const width = Math.min(Math.max(stream.columns ?? 100, 80), 100);
   let step = 0;
-  let beganAt = performance.now();
   const style = (format: Style, text: string): string => styleText(format, text, { stream });
   const line = (text = ''): void => void stream.write(`${text}\n`);
   const tick = style('green', '✔');
@@ -32,22 +30,21 @@ export function createScreen(stream: NodeJS.WriteStream): Screen {
   return {
     title: (text) => line(`\n${style('bold', text)}`),
     step: (text) => {
-      beganAt = performance.now();
       step += 1;
       line(`\n${style('cyan', String(step).padStart(2))}  ${style('bold', text)}`);
     },
     call: (name, args, answer) => {
       const call = Object.keys(args).length === 0 ? name : `${name} ${JSON.stringify(args)}`;
-      line(`    ${style('magenta', '→')} ${shortened(call)}`);
-      const [head = '', ...rest] = answer.split('\n');
-      for (const text of [`← ${head.slice(head.indexOf(' ') + 1)}`, ...rest.map((row) => `  ${row}`)]) line(`    ${style('dim', shortened(text))}`);
+      const [head = '', ...more] = wrapped(call, width - 8);
+      line(`    ${style('magenta', '→')} ${head}`);
+      for (const text of more) line(`        ${text}`);
+      const lines = answer.flatMap((text) => wrapped(text, width - 8));
+      for (const [index, text] of lines.entries()) line(`    ${style('dim', `${index === 0 ? '←' : ' '} ${text}`)}`);
     },
     seen: (text) => {
-      const took = `${Math.round(performance.now() - beganAt)} ms`;
-      line(`    ${tick} ${padded(text, WIDTH - 6 - took.length)} ${style('dim', took)}`);
-      beganAt = performance.now();
+      const at = `${((performance.now() - beganAt) / 1_000).toFixed(2)} s`;
+      line(`    ${tick} ${text.padEnd(width - 7 - at.length)} ${style('dim', at)}`);
     },
-    note: (text) => line(`    ${style('dim', text)}`),
     bars: (counts) => {
       const total = Object.values(counts).reduce((sum, count) => sum + count, 0);
       const longest = Math.max(...Object.keys(counts).map((name) => name.length));
@@ -71,10 +68,16 @@ function bar(share: number): string {
   return blocks.padEnd(BAR_WIDTH, '·');
 }
 
-function shortened(text: string): string {
-  return text.length > WIDTH - 6 ? `${text.slice(0, WIDTH - 7)}…` : text;
-}
-
-function padded(text: string, width: number): string {
-  return text + ' '.repeat(Math.max(0, width - stripVTControlCharacters(text).length));
+/** Lines of at most `width` characters, broken behind a comma or a blank. */
+function wrapped(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let current = '';
+  for (const part of text.split(/(?<=[, ])/)) {
+    if (current !== '' && current.length + part.trimEnd().length > width) {
+      lines.push(current.trimEnd());
+      current = '';
+    }
+    current += part;
+  }
+  return [...lines, current.trimEnd()];
 }
