@@ -141,12 +141,17 @@ function readEchoes(process: Running, text: string): void {
 }
 
 function refusal(argv: Argv, { stderr, inFlight }: Running, exitCode: number | null): ClawError {
-  const told = stderr.trim().split('\n', 1)[0] ?? '';
   // setpriv exits with 127 when the program it shall become does not exist.
   if (exitCode === 127) return new ClawError('MISSING_BINARY', `${argv[0]} is not installed`, { hint: 'Run `clawnode doctor --fix`.' });
   const line = offendingLine(stderr, inFlight);
   const ended = exitCode === null ? 'was killed' : `exited with ${exitCode}`;
-  return new ClawError('KERNEL_REFUSED', [`${argv[0]} ${ended}`, told, line === undefined ? '' : `at \`${line}\``].filter((part) => part !== '').join(': '));
+  return new ClawError('KERNEL_REFUSED', [`${argv[0]} ${ended}`, toldBy(stderr), line === undefined ? '' : `at \`${line}\``].filter((part) => part !== '').join(': '));
+}
+
+/** What went wrong, without the program's name and its advice, which may fill the first lines and the last. */
+function toldBy(stderr: string): string {
+  const lines = stderr.split('\n').map((line) => line.replace(/^ip6?tables\S*(?: v[\d.]+)?(?: \(\w+\))?:[ :]*/, '').trim());
+  return lines.filter((line) => line !== '' && !/^(?:Try |Error occurred at line)/.test(line)).join('; ').slice(0, 300);
 }
 
 function offendingLine(stderr: string, inFlight: InFlight | undefined): string | undefined {

@@ -1,0 +1,107 @@
+/** The long-lived restore process, played by a small program that reads like iptables-restore and fails as told. */
+import { strict as assert } from 'node:assert';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { openRestoreProcess, type RestoreProcess } from '../../src/drivers/iptables-restore.ts';
+
+/** Echoes comments; `!exit N TEXT` ends with TEXT on stderr, `!hang` reads no further, `!pid` tells the pid in place of a rule. */
+const PROGRAM = `
+  let line = 0, hangs = false;
+  require('node:readline').createInterface({ input: process.stdin }).on('line', (text) => {
+    line += 1;
+    if (hangs) return;
+    if (text.startsWith('#')) process.stdout.write(text + '\\n');
+    const [, code, message] = /^!exit (\\d+) ?(.*)$/.exec(text) ?? [];
+    if (code !== undefined) { process.stderr.write(message.replace('%', line) + '\\n'); process.exit(Number(code)); }
+    if (text === '!hang') hangs = true;
+    if (text === '!kill') process.kill(process.pid, 'SIGKILL');
+  });
+`;
+
+const TABLE = '*nat\n:CLAW-A - [0:0]\nCOMMIT\n';
+
+test('payload after payload is proved by the same process', async () => {
+  await using restore = open();
+  for (let n = 0; n < 50; n += 1) await restore.commit(TABLE, { timeoutMs: 10_000 });
+  assert.equal(restore.exits, 0);
+});
+
+test('a payload far larger than a pipe holds is written whole', async () => {
+  await using restore = open();
+  await restore.commit(`*nat\n${'-A CLAW-A -j RETURN\n'.repeat(200_000)}COMMIT\n`, { timeoutMs: 30_000 });
+});
+
+test('a refusal tells the message and the line of this payload, though the process counts over its life', async () => {
+  await using restore = open();
+  await restore.commit(TABLE, { timeoutMs: 10_000 });
+  await assert.rejects(restore.commit('*nat\n!exit 2 line % failed: Bad rule\nCOMMIT\n', { timeoutMs: 10_000 }), {
+    code: 'KERNEL_REFUSED',
+    message: /exited with 2: line 6 failed: Bad rule: at `!exit 2 line % failed: Bad rule`$/,
+  });
+  assert.equal(restore.exits, 1);
+});
+
+test('any exit without proof is a failure, also with code 0 or by a signal, and the next commit starts anew', async () => {
+  await using restore = open();
+  for (const [end, message] of [['!exit 0', /exited with 0/], ['!exit 1', /exited with 1/], ['!kill', /was killed/]] as const) {
+    await assert.rejects(restore.commit(`*nat\n${end}\nCOMMIT\n`, { timeoutMs: 10_000 }), { code: 'KERNEL_REFUSED', message });
+    await restore.commit(TABLE, { timeoutMs: 10_000 });
+  }
+  assert.equal(restore.exits, 3);
+});
+
+test('a missing proof ends the process after the timeout', async () => {
+  await using restore = open();
+  await assert.rejects(restore.commit('*nat\n!hang\nCOMMIT\n', { timeoutMs: 300 }), { code: 'TIMEOUT' });
+  assert.equal(restore.exits, 1);
+  await restore.commit(TABLE, { timeoutMs: 10_000 });
+});
+
+test('an abort ends the process with the reason of the signal; an aborted signal starts none', async () => {
+  await using restore = open();
+  const controller = new AbortController();
+  const commit = restore.commit('*nat\n!hang\nCOMMIT\n', { timeoutMs: 10_000, signal: controller.signal });
+  await sleep(50);
+  controller.abort(new Error('enough'));
+  await assert.rejects(commit, { message: 'enough' });
+  await assert.rejects(restore.commit(TABLE, { timeoutMs: 10_000, signal: controller.signal }), { message: 'enough' });
+  assert.equal(restore.exits, 1);
+});
+
+test('one payload is in flight at a time', async () => {
+  await using restore = open();
+  const commit = restore.commit(TABLE, { timeoutMs: 10_000 });
+  await assert.rejects(restore.commit(TABLE, { timeoutMs: 10_000 }), { code: 'INTERNAL' });
+  await commit;
+});
+
+test('a program that is not installed is told as such', async () => {
+  const restore = openRestoreProcess({ argv: ['clawnode-no-such-program'], onExit: () => undefined });
+  await assert.rejects(restore.commit(TABLE, { timeoutMs: 10_000 }), { code: 'MISSING_BINARY', message: /clawnode-no-such-program/ });
+  await restore.close();
+});
+
+test('closing ends the process, and is harmless twice or when none runs', async () => {
+  const restore = open();
+  await restore.close();
+  await restore.commit(TABLE, { timeoutMs: 10_000 });
+  await restore.close();
+  await restore.close();
+  assert.equal(restore.exits, 1);
+});
+
+interface Opened extends RestoreProcess, AsyncDisposable {
+  readonly exits: number;
+}
+
+function open(): Opened {
+  let exits = 0;
+  const restore = openRestoreProcess({ argv: [process.execPath, '-e', PROGRAM], onExit: () => (exits += 1) });
+  return {
+    ...restore,
+    get exits() {
+      return exits;
+    },
+    [Symbol.asyncDispose]: () => restore.close(),
+  };
+}
