@@ -55,7 +55,7 @@ async function respond({ routes, health, drain }: ControlOptions, request: Incom
   const call = `${request.method ?? ''} ${request.url ?? ''}`;
   switch (call) {
     case 'PUT /v1/routes':
-      return routes.apply(await readJson(request));
+      return await routes.apply(await readJson(request));
     case 'GET /v1/health':
       return health();
     case 'POST /v1/drain':

@@ -55,9 +55,9 @@ test('an endpoint that is killed under load fails no request while another lives
   await proxy.setRoutes(rule('a.test', [victim.target, other.target, third.target]));
   const agent = new Agent({ keepAlive: true, maxSockets: 8 });
   const statuses = new Map<number | string, number>();
-  let stopped = false;
+  const done = new AbortController();
   const client = async (method: string): Promise<void> => {
-    while (!stopped) {
+    while (!done.signal.aborted) {
       const status = await new Promise<number | string>((resolve) => {
         httpRequest({ host: '127.0.0.1', port: proxy.port, method, headers: { host: 'a.test' }, agent }, (message) => {
           message.resume().once('end', () => resolve(message.statusCode ?? 0));
@@ -72,7 +72,7 @@ test('an endpoint that is killed under load fails no request while another lives
   await sleep(200);
   await other.close();
   await sleep(400);
-  stopped = true;
+  done.abort();
   await Promise.all(clients);
   agent.destroy();
   assert.deepEqual([...statuses.keys()], [200]);

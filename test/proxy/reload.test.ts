@@ -36,9 +36,9 @@ test('50 route changes under load break no request', async () => {
   await proxy.setRoutes(rule('a.test', targets));
   const agent = new Agent({ keepAlive: true, maxSockets: 12 });
   const outcomes = new Map<string, number>();
-  let stopped = false;
+  const done = new AbortController();
   const client = async (path: string): Promise<void> => {
-    while (!stopped) {
+    while (!done.signal.aborted) {
       const outcome = await new Promise<string>((resolve) => {
         httpRequest({ host: '127.0.0.1', port: proxy.port, path, method: path === '/post' ? 'POST' : 'GET', headers: { host: 'a.test' }, agent }, (message) => {
           message.resume().once('end', () => resolve(String(message.statusCode))).once('error', (error) => resolve(error.message));
@@ -54,7 +54,7 @@ test('50 route changes under load break no request', async () => {
     await proxy.setRoutes(...(round % 2 === 0 ? [rule('a.test', [a])] : [rule('a.test', [a, b]), rule('a.test', [b], '/x')]));
     await sleep(20);
   }
-  stopped = true;
+  done.abort();
   await Promise.all(clients);
   agent.destroy();
   assert.deepEqual([...outcomes.keys()], ['200']);

@@ -48,10 +48,6 @@ test('only OPTIONS may ask for *', () => {
 });
 
 test('another possible reading is told', () => {
-  const loose = (target: string): string | undefined => {
-    const read = parseRequestTarget('GET', target);
-    return read?.kind === 'resource' ? read.loosePath : undefined;
-  };
   assert.equal(loose('/admin%2fx'), '/admin/x');
   assert.equal(loose('/%40scope%2Fname'), '/@scope/name');
   assert.equal(loose('//admin'), '/admin');
@@ -84,3 +80,8 @@ test('hosts are compared in lower case without port and trailing dot', () => {
     assert.equal(routingHost(bad), undefined, bad);
   }
 });
+
+function loose(target: string): string | undefined {
+  const read = parseRequestTarget('GET', target);
+  return read?.kind === 'resource' ? read.loosePath : undefined;
+}

@@ -31,19 +31,19 @@ async function route(backend: Backend): Promise<void> {
 
 /** The largest resident memory above what it was before, while the work runs. */
 async function growthDuring(work: () => Promise<void>): Promise<number> {
-  const before = await residentBytes(proxy.pid);
-  let peak = before;
-  let running = true;
+  const atFirst = await residentBytes(proxy.pid);
+  let peak = atFirst;
+  const done = new AbortController();
   const watching = (async () => {
-    while (running) {
+    while (!done.signal.aborted) {
       peak = Math.max(peak, await residentBytes(proxy.pid));
       await sleep(10);
     }
   })();
   await work();
-  running = false;
+  done.abort();
   await watching;
-  return peak - before;
+  return peak - atFirst;
 }
 
 test('300 MB to a client that reads late take flat memory', async (context) => {
@@ -65,10 +65,10 @@ test('300 MB to a client that reads late take flat memory', async (context) => {
   const growth = await growthDuring(async () => {
     const socket = dial(proxy.port);
     socket.write(rawRequest('a.test'));
-    const before = await residentBytes(proxy.pid);
+    const standing = await residentBytes(proxy.pid);
     await once(socket, 'readable');
     await sleep(500);
-    assert.ok((await residentBytes(proxy.pid)) - before < MAX_STANDING_GROWTH);
+    assert.ok((await residentBytes(proxy.pid)) - standing < MAX_STANDING_GROWTH);
     socket.on('data', (chunk: Buffer) => (bytes += chunk.length));
     await once(socket, 'close');
   });
