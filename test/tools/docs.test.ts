@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
+import { z } from 'zod';
 import { commandsDocument, configurationDocument, withTable } from '../../scripts/generate-docs.ts';
-import { tools } from '../../tools/index.ts';
+import { findTool, tools } from '../../tools/index.ts';
 
 const readme = await readFile(new URL('../../README.md', import.meta.url), 'utf8');
 
@@ -39,4 +40,21 @@ test('a README without the markers is told, and another table is replaced', () =
 test('what may be null keeps its description', () => {
   const update = commandsDocument().split('### service.update\n')[1] ?? '';
   assert.match(update, /\| `selector` \| \{ key: string \} \\\| null \| Labels that its workloads carry \|/);
+});
+
+test("the README's configuration for Claude Desktop starts a program that the package brings", async () => {
+  const [, json = ''] = /`claude_desktop_config\.json`:\n\n```json\n([^]*?)```/.exec(readme) ?? [];
+  const { bin } = z.object({ bin: z.record(z.string(), z.string()) }).parse(JSON.parse(await readFile(new URL('../../package.json', import.meta.url), 'utf8')));
+  const server = z.strictObject({ command: z.enum(Object.keys(bin)), args: z.tuple([z.literal('mcp')]) });
+  const parsed = z.strictObject({ mcpServers: z.record(z.string(), server) }).safeParse(JSON.parse(json));
+  assert.deepEqual(parsed.error?.issues, undefined);
+});
+
+test("the README's calls on the command line are calls that their tools take", () => {
+  const calls = [...readme.matchAll(/^clawnode invoke (\S+) '(.*)'$/gm)];
+  assert.ok(calls.length >= 3);
+  for (const [line, command = '', params = ''] of calls) {
+    assert.deepEqual(findTool(command)?.input.safeParse(JSON.parse(params)).error?.issues, undefined, line);
+    assert.ok(findTool(command) !== undefined, line);
+  }
 });

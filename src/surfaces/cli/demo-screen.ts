@@ -18,8 +18,11 @@ export interface Screen {
   done(text: string): void;
 }
 
+/** A stream to draw on, e.g. `process.stdout`. */
+export type Output = NodeJS.WritableStream & Partial<Pick<NodeJS.WriteStream, 'isTTY' | 'columns'>>;
+
 /** A screen on this stream: no colour where the stream is no terminal or NO_COLOR is set. */
-export function createScreen(stream: NodeJS.WriteStream): Screen {
+export function createScreen(stream: Output): Screen {
   const beganAt = performance.now();
   const width = Math.min(Math.max(stream.columns ?? 100, 80), 100);
   let step = 0;

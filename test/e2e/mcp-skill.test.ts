@@ -1,0 +1,44 @@
+/** Every example of SKILL.md is run in a sandbox, from top to bottom, and its patterns lead to what they promise. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { openSandbox } from '../../src/sandbox/sandbox.ts';
+import { connectAgent } from '../../src/surfaces/agent-client.ts';
+import { ask } from '../../src/surfaces/cli/demo-requests.ts';
+import { eventually } from '../cli/sandbox-fixture.ts';
+import { readSkill, skillExamples, type SkillExample } from '../tools/skill-examples.ts';
+
+const never = new AbortController().signal;
+const SERVER = "require('node:http').createServer((_, answer) => answer.end('served')).listen(8080)";
+
+test('SKILL.md, run from top to bottom', async (t) => {
+  const sandbox = await openSandbox({}, never);
+  t.after(sandbox.close);
+  const { invoke } = connectAgent(sandbox.socketPath, { surface: 'mcp' });
+  const answers = new Map<string, unknown>();
+  for (const example of skillExamples(await readSkill())) {
+    const answer = await invoke(example.command, runnable(example), never).catch((error: unknown) =>
+      assert.fail(`under "${example.section}": ${example.command} ${JSON.stringify(example.params)}: ${JSON.stringify(error)}`),
+    );
+    answers.set(`${example.section}: ${example.command}`, answer);
+    if (example.section === 'Expose a web service with load balancing' && example.command === 'service.endpoints') {
+      assert.equal(field(answer, 'total'), 2);
+      const target = { url: `${sandbox.ingressUrl}/`, host: 'www.example.com' };
+      await eventually(() => ask(target, never).catch(String), (seen) => seen === 'served');
+    }
+  }
+  assert.equal(field(answers.get('Replace a version without losing a request: service.endpoints'), 'total'), 3);
+  assert.match(JSON.stringify(answers.get('Several services behind one host: ingress.get')), /"path":"\/auth"/);
+  assert.equal(field(answers.get('Move traffic back and forth: service.update'), 'success'), true);
+  assert.equal(field(answers.get('Workloads: workload.stop'), 'stopped'), true);
+  assert.equal(field(answers.get('Status: network.status'), 'mode'), 'sandbox');
+});
+
+/** The programs that the skill names do not exist here, so a server of ours stands in for them. */
+function runnable({ command, params }: SkillExample): unknown {
+  if (command !== 'workload.run' || typeof params !== 'object' || params === null) return params;
+  return { ...params, command: [process.execPath, '-e', SERVER] };
+}
+
+function field(value: unknown, key: string): unknown {
+  return typeof value === 'object' && value !== null ? Object.entries(value).find(([name]) => name === key)?.[1] : undefined;
+}
