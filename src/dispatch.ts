@@ -1,5 +1,5 @@
 /** The one door: every surface's call is parsed, authorised, run, waited for and audited here, and nowhere else. */
-import { z } from 'zod';
+import type { z } from 'zod';
 import type { Tool } from '../tools/define.ts';
 import { findTool, tools } from '../tools/index.ts';
 import type { AuditLog } from './audit.ts';

@@ -23,11 +23,6 @@ export function endpointLookup(desired: Desired, observed: Observed): EndpointsO
   };
 }
 
-/** The port that answers of the single-port form show. */
-export function firstPort(endpoint: Endpoint): Port | undefined {
-  return endpoint.ports[0]?.port;
-}
-
 const indexKey = (namespace: string, key: string, value: string): string => `${namespace}\0${key}\0${value}`;
 
 function indexWorkloads(workloads: Iterable<Workload>): ReadonlyMap<string, readonly Workload[]> {

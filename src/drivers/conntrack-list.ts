@@ -5,7 +5,7 @@ import { run } from './exec.ts';
 
 /** The UDP entries whose original destination lies in the range: what they were sent to, and who answers. */
 export async function readTranslatedUdp(range: Cidr, signal?: AbortSignal): Promise<UdpFlows> {
-  const { stdout } = await run(['conntrack', '-L', '-p', 'udp'], { ...(signal === undefined ? {} : { signal }) });
+  const { stdout } = await run(['conntrack', '-L', '-p', 'udp'], signal === undefined ? {} : { signal });
   return translatedIn(stdout, range);
 }
 

@@ -6,7 +6,7 @@ const DNS_LABEL = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;
 /** An RFC 1123 label: what every noun is called. */
 export const name = z
   .string()
-  .max(63, { error: (issue) => `a name holds at most 63 characters, this one has ${String(issue.input).length}` })
+  .max(63, { error: (issue) => `a name holds at most 63 characters, this one has ${typeof issue.input === 'string' ? issue.input.length : 'more'}` })
   .regex(DNS_LABEL, { error: 'a name is lower case letters, digits and "-", and starts and ends with a letter or digit' });
 
 /** A namespace's name; "default" when left out. */

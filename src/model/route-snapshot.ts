@@ -20,4 +20,4 @@ export type Route = z.infer<typeof route>;
 
 /** `version` only grows: it is the store revision and a counter of observations that the table was compiled from. */
 export const routeSnapshot = z.strictObject({ version: z.int().min(0), routes: z.array(route) });
-export type RouteSnapshot = z.infer<typeof routeSnapshot>;
+

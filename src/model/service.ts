@@ -6,7 +6,7 @@ import { recordBase } from './record.ts';
 
 /** A port of the pods behind a service: a number, or a name that each workload resolves for itself. */
 export const targetPort = z.union([port, portName], { error: 'a target port is a number from 1 to 65535 or the name of a workload port' });
-export type TargetPort = z.infer<typeof targetPort>;
+
 
 export const servicePort = z.strictObject({
   name: portName.optional(),

@@ -1,7 +1,7 @@
 /** Who is an endpoint of a service, and who is not. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { endpointLookup } from '../../src/compile/endpoints.ts';
 import { matches } from '../../src/model/name.ts';
 import { aService, aWorkload, desired, observed } from './state.ts';
