@@ -6,7 +6,7 @@
 #   cover PATH  an empty read-only tmpfs hides the directory
 #   read PATH   stays visible at its own path, below a covered directory too; read-only
 #   write PATH  the same, writable
-# Paths are sorted, parents before children. Inherited: 1 the log, 2 and 4 messages of the setup, 3 the environment, 5 the started mark, 9 the lock.
+# Paths are sorted, parents before children. Inherited: 1 the log, 2 messages of the setup, 3 the environment, 5 the started mark, 9 the lock.
 set -efu
 umask 022
 

@@ -2,7 +2,7 @@
 #
 # usage: sh -s -- COMMAND [ARG]... <init.sh
 # The kernel drops signals PID 1 has no handler for, so a command that was PID 1 itself could not be ended by TERM.
-# Inherited: 1 the log, 2 and 4 messages of the setup, 3 the environment, 5 the started mark, 9 the lock.
+# Inherited: 1 the log, 2 messages of the setup, 3 the environment, 5 the started mark, 9 the lock.
 set -fu
 
 child= pending=
@@ -59,22 +59,22 @@ lookup() {
 case $? in
   0) ;;
   126)
-    printf '%s: not an executable file\n' "$1" >&4
+    printf '%s: not an executable file\n' "$1" >&2
     exit 126
     ;;
   *)
-    printf '%s: command not found\n' "$1" >&4
+    printf '%s: command not found\n' "$1" >&2
     exit 127
     ;;
 esac
 
 # In a session of its own, so that the command's kill(0) does not reach this shell.
-"$env" --default-signal=INT,QUIT "$setsid" -- "$@" </dev/null 2>&1 3<&- 4>&- 5>&- 9>&- &
+"$env" --default-signal=INT,QUIT "$setsid" -- "$@" </dev/null 2>&1 3<&- 5>&- 9>&- &
 child=$!
 [ -z "$pending" ] || kill -s "$pending" "$child"
 printf 'started\n' >&5
 # /dev/null instead of closing: a later open must not land on these numbers.
-exec 2>/dev/null 3<&- 4>&- 5>&-
+exec 2>/dev/null 3<&- 5>&-
 
 # wait also returns, above 128, when a trap ran; only then does the child still exist. It reaps orphans on the way.
 while wait "$child"; code=$?; [ "$code" -gt 128 ] && kill -0 "$child" 2>/dev/null; do :; done

@@ -59,7 +59,7 @@ export interface ProcessRuntimeOptions {
   readonly hide: readonly string[];
   /** In host mode, the uid and gid workloads run as. */
   readonly uid?: number;
-  /** A log is two files of at most this size; 8 MiB unless told. */
+  /** A log is two files of at most this size, which is 128 KiB or more; 8 MiB unless told. */
   readonly logBytes?: number;
   /** How often ends that no file tells of are looked for; 1,000 ms unless told. */
   readonly pollMs?: number;

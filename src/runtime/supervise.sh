@@ -42,32 +42,34 @@ read_start_time ${stat##*) }
 printf '%s %s %s %s %s\n' "$run" "$$" "$start_time" "$boot" "$restarts" >"$directory/run.new"
 mv -f "$directory/run.new" "$directory/run" || exit 70
 
-# Two files of LOG_BYTES are the bound, also while no agent lives. dd writes each read at once and counts bytes exactly.
+# Two files of LOG_BYTES are the bound, also while no agent lives. dd writes each read at once; it counts reads, however short, so COUNT reads
+# of BS bytes are at most what fits, and a dd that read nothing has met the end.
 keep_log() {
   trap '' TERM INT HUP
   while [ -d "$directory/log" ]; do
     size=$(stat --format=%s "$directory/log/current" 2>/dev/null) || size=0
-    if [ "$size" -ge "$log_bytes" ]; then
+    if [ "$((log_bytes - size))" -lt 65536 ]; then
       mv -f "$directory/log/current" "$directory/log/previous"
       size=0
     fi
-    if dd bs=65536 count="$((log_bytes - size))" iflag=count_bytes status=none >>"$directory/log/current"; then
-      size=$(stat --format=%s "$directory/log/current" 2>/dev/null) || size=$log_bytes
-      [ "$size" -ge "$log_bytes" ] || return 0
+    if report=$(dd bs=4096 count="$(((log_bytes - size) / 4096))" 2>&1 >>"$directory/log/current"); then
+      case $report in '0+0 records in'*) return 0 ;; esac
     else
       # A full disk costs lines of the log; it must never block the process that writes them.
-      dd of=/dev/null bs=65536 count=16 status=none
+      dd of=/dev/null bs=4096 count=256
     fi
   done
   cat >/dev/null
 }
 
-# Opened for both, a fifo blocks neither its reader nor its writer, whoever comes first.
+# Opened for both first, because a fifo's reader and writer each wait for the other. Both ends are open before anything starts.
 mkfifo "$directory/pipe"
-exec 6<>"$directory/pipe"
+exec 8<>"$directory/pipe"
+exec 7<"$directory/pipe" 6>"$directory/pipe" 8>&-
+rm -f "$directory/pipe"
 # In a subshell, because redirections of a function keep copies of what they replace, here the fifo's writing end.
 (
-  exec <"$directory/pipe" >/dev/null 2>/dev/null 3<&- 5>&- 6>&-
+  exec <&7 >/dev/null 2>/dev/null 3<&- 5>&- 6>&- 7<&-
   keep_log
 ) &
 logger=$!
@@ -85,13 +87,12 @@ forward() {
 set -- unshare --mount --pid --ipc --fork --kill-child=KILL --mount-proc -- /bin/sh "$here/confine.sh" "$@"
 [ "$netns" = - ] || set -- nsenter --net="$netns" -- "$@"
 # The runner dies with this shell, and all inside with the runner. A shell's background commands ignore INT and QUIT, hence env.
-setpriv --pdeathsig KILL -- env --default-signal=INT,QUIT "$@" </dev/null >&6 5>&5 6>&- &
+setpriv --pdeathsig KILL -- env --default-signal=INT,QUIT "$@" </dev/null >&6 6>&- 7<&- &
 runner=$!
 trap 'forward TERM' TERM
 trap 'forward INT' INT
 trap 'forward HUP' HUP
-exec 3<&- 5>&- 6>&-
-rm -f "$directory/pipe"
+exec 3<&- 5>&- 6>&- 7<&-
 
 # wait also returns, above 128, when a trap ran; only then does the runner still exist.
 while wait "$runner"; code=$?; [ "$code" -gt 128 ] && kill -0 "$runner" 2>/dev/null; do :; done

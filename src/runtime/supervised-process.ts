@@ -55,7 +55,8 @@ export function superviseProcess(firstSpec: ProcessSpec, options: SupervisedProc
 
   const launchNext = async (last: RecordedRun | undefined, signal: AbortSignal): Promise<void> => {
     const restarts = last === undefined ? 0 : last.restarts + (last.failure === undefined ? 1 : 0);
-    observed = { id: spec.id, state: last === undefined ? 'starting' : 'restarting', restarts };
+    const exitCode = last?.exitCode === undefined ? {} : { exitCode: last.exitCode };
+    observed = { id: spec.id, state: last === undefined ? 'starting' : 'restarting', restarts, ...exitCode };
     try {
       // The end is on record a moment before its supervisor has left.
       if (last !== undefined) await lockIsFree(directory, LOCK_WAIT_MS, signal);

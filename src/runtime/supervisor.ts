@@ -98,11 +98,11 @@ export async function readRun(directory: string): Promise<RecordedRun | undefine
 export async function terminate(directory: string, { graceMs }: { graceMs: number }, signal: AbortSignal): Promise<void> {
   if ((await readIfThere(join(directory, 'lock'))) === undefined) return;
   const recorded = await readRun(directory);
-  if (recorded !== undefined) signalProcess(recorded, 'SIGTERM');
+  if (recorded !== undefined && recorded.phase !== 'ended') signalProcess(recorded, 'SIGTERM');
   if (await lockIsFree(directory, graceMs, signal)) return;
   // The supervisor's death kills its runner, that of the runner PID 1 inside, and that everything else: the kernel's parent death signal.
   const last = await readRun(directory);
-  if (last !== undefined) signalProcess(last, 'SIGKILL');
+  if (last !== undefined && last.phase !== 'ended') signalProcess(last, 'SIGKILL');
   if (await lockIsFree(directory, KILL_WAIT_MS, signal)) return;
   // One that was killed in the moment between a fork and the child's request for that signal leaves an orphan; it has the lock open.
   for (const holder of holdersOf(join(directory, 'lock'))) signalProcess(holder, 'SIGKILL');

@@ -1,0 +1,100 @@
+/** What a workload may see and do, asked from inside one on the real kernel. */
+import { strict as assert } from 'node:assert';
+import { readdirSync, readlinkSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { test } from 'node:test';
+import { run } from '../../src/drivers/exec.ts';
+import { openFixture, outputOf, signal, until, untilObserved } from '../runtime/process-fixture.ts';
+import { enterNamespace, stdoutOf } from './namespace.ts';
+
+await enterNamespace();
+
+test('no capability is left and none can come back', async (t) => {
+  const fixture = await openFixture(t);
+  const lines = await outputOf(fixture, 'c0000001', 'grep -E "^(Cap|NoNewPrivs)" /proc/self/status');
+  const none = '0000000000000000';
+  assert.deepEqual(lines, [`CapInh:\t${none}`, `CapPrm:\t${none}`, `CapEff:\t${none}`, `CapBnd:\t${none}`, `CapAmb:\t${none}`, 'NoNewPrivs:\t1']);
+});
+
+test('hidden directories look empty and cannot be uncovered, nor from a user namespace of its own', async (t) => {
+  const fixture = await openFixture(t);
+  const { state } = fixture;
+  const script = `
+    ls -A ${state} /run/claw-socket /run/netns
+    umount ${state} 2>/dev/null && echo uncovered
+    mount -t tmpfs tmpfs /mnt 2>/dev/null && echo mounted
+    unshare --user --mount sh -c '
+      echo inside; umount ${state} && echo uncovered; umount --lazy /run && echo uncovered
+      ls -A ${state}; mount --bind / /mnt && ls -A /mnt${state}' 2>/dev/null
+    touch ${state}/file 2>/dev/null && echo written`;
+  const lines = (await outputOf(fixture, 'c0000002', script)).filter((line) => line !== '');
+  assert.deepEqual(lines, ['/run/claw-socket:', '/run/netns:', `${state}:`, 'inside']);
+  assert.deepEqual((await readdir(state)).toSorted(), ['secret', 'workloads']);
+});
+
+test('it sees its own processes only, and pid 1 leads nowhere', async (t) => {
+  const fixture = await openFixture(t);
+  const script = 'for p in /proc/[0-9]*; do echo "${p#/proc/}"; done | wc -l; readlink /proc/self/ns/net; nsenter --target 1 --net true 2>/dev/null || echo refused';
+  const lines = await outputOf(fixture, 'c0000003', script);
+  // PID 1, the shell, its subshell and the counting program.
+  assert.ok(Number(lines[0]) <= 5, lines[0]);
+  const { stdout } = await run(['ip', 'netns', 'exec', 'claw-c0000003', 'readlink', '/proc/self/ns/net']);
+  assert.deepEqual(lines.slice(1), [stdout.trim(), 'refused']);
+});
+
+test('its sysfs shows its own network, its /dev no device of the machine, its /proc/sys cannot be written', async (t) => {
+  const fixture = await openFixture(t);
+  await run(['ip', 'link', 'add', 'clawtest0', 'type', 'veth', 'peer', 'name', 'clawtest2']);
+  t.after(() => run(['ip', 'link', 'delete', 'clawtest0']));
+  const script = `
+    ls /sys/class/net
+    stat --format='%F %n' /dev/* | grep special | cut -d/ -f3 | sort | tr '\\n' ' '; echo
+    (echo 0 >/proc/sys/net/ipv6/conf/default/disable_ipv6) 2>/dev/null || echo refused
+    (echo h >/proc/sysrq-trigger) 2>/dev/null || echo refused
+    echo x >/dev/null && head -c 4 /dev/urandom | wc -c; touch /dev/shm/file && echo shm`;
+  assert.deepEqual(await outputOf(fixture, 'c0000004', script), ['lo', 'full null random tty urandom zero ', 'refused', 'refused', '4', 'shm']);
+});
+
+test('its environment is PATH, HOME, LANG and what was given, byte for byte; no descriptor of ours is open', async (t) => {
+  process.env['CLAWNODE_SOCKET'] = '/run/claw-socket/agent.sock';
+  t.after(() => delete process.env['CLAWNODE_SOCKET']);
+  const fixture = await openFixture(t);
+  const env = { GREETING: `a "b" $c \`d\` 'e' \\n`, LINES_: 'one\n=two\n\nfour\n', EMPTY: '', PATH: '/nowhere:/usr/bin:/bin' };
+  const script = 'env -0 | sort -z | tr "\\0\\n" "\\n~"; for f in /proc/$$/fd/*; do readlink "$f"; done | tr "\\n" " "; echo; pwd; cat';
+  const lines = await outputOf(fixture, 'c0000005', script, { env });
+  const given = lines.slice(0, -2).filter((line) => !line.startsWith('PWD=') && !line.startsWith('_='));
+  assert.deepEqual(given, ['EMPTY=', `GREETING=a "b" $c \`d\` 'e' \\n`, 'HOME=/', 'LANG=C.UTF-8', 'LINES_=one~=two~~four~', 'PATH=/nowhere:/usr/bin:/bin']);
+  // What the test itself was given open for its children is not ours to judge.
+  const inherited = new Set(readdirSync('/proc/self/fd').map((fd) => linkOf(`/proc/self/fd/${fd}`)));
+  const open = (lines.at(-2) ?? '').trim().replaceAll(' (deleted)', '').split(' ').filter((path) => path === '/dev/null' || !inherited.has(path));
+  assert.deepEqual(open, ['/dev/null', `${fixture.directory}/c0000005/pipe`, `${fixture.directory}/c0000005/pipe`]);
+  assert.equal(lines.at(-1), '/');
+});
+
+test('arguments reach the command as they are', async (t) => {
+  const fixture = await openFixture(t);
+  const spec = await fixture.spec('c0000006', ['printf', '%s|', '--', 'a b', '$(id)', '"', "'", '*', '', 'cover', '/']);
+  await fixture.runtime.start(spec, signal);
+  await untilObserved(fixture.runtime, spec.id, ({ state }) => state === 'exited');
+  assert.deepEqual(fixture.runtime.observe().get(spec.id)?.exitCode, 0);
+  assert.deepEqual(await fixture.runtime.logs(spec.id, 5), [`--|a b|$(id)|"|'|*||cover|/|`]);
+});
+
+test('another workload does not keep a deleted network namespace alive', async (t) => {
+  const fixture = await openFixture(t);
+  await run(['ip', 'netns', 'add', 'other']);
+  await run(['ip', 'link', 'add', 'clawtest1', 'type', 'veth', 'peer', 'name', 'eth0', 'netns', 'other']);
+  await fixture.runtime.start(await fixture.spec('c0000007', ['sleep', '600']), signal);
+  await run(['ip', 'netns', 'delete', 'other']);
+  // Its last reference gone, the kernel removes the namespace, and with it both ends of the pair, a moment later.
+  await until(async () => ((await stdoutOf('ip', '-brief', 'link')).includes('clawtest1') ? undefined : true));
+});
+
+function linkOf(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    // The descriptor the listing itself used is closed again.
+    return '';
+  }
+}
