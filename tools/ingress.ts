@@ -22,8 +22,8 @@ const written = z.object({
   ...outNamed,
   tls: z.boolean(),
   success: z.literal(true),
-  urls: z.array(z.string()),
-  warnings: z.array(z.string()),
+  urls: z.array(z.string()).describe('Where it is served, one per rule'),
+  warnings: z.array(z.string()).describe('What may not be meant, e.g. a service that does not exist yet'),
   ...enforcement,
 });
 
@@ -33,7 +33,7 @@ const shown = {
     z.object({ host: z.string(), path: z.string(), service: z.string(), ready: z.boolean().describe('A healthy endpoint answers') }),
   ),
   tls: z.boolean(),
-  urls: z.array(z.string()),
+  urls: z.array(z.string()).describe('Where it is served, one per rule'),
   createdAt: z.string(),
 };
 

@@ -37,9 +37,11 @@ export const networkTools: readonly Tool[] = [
           meshIps: z.record(z.string(), poolStats).describe('By region'),
         }),
       }),
-      ingress: z.object({ port: z.int(), running: z.boolean(), reason: z.string().optional() }),
-      kernel: z.object({ inSync: z.boolean(), backend: z.string(), revision: z.int(), reason: z.string().optional() }),
-      drift: z.object({ repairs: z.int(), lastRepairAt: z.string().optional(), last: z.string().optional() }),
+      ingress: z.object({ port: z.int(), running: z.boolean(), reason: z.string().optional() }).describe('The HTTP proxy'),
+      kernel: z
+        .object({ inSync: z.boolean(), backend: z.string(), revision: z.int(), reason: z.string().optional() })
+        .describe('Whether it holds the newest revision of the store'),
+      drift: z.object({ repairs: z.int(), lastRepairAt: z.string().optional(), last: z.string().optional() }).describe('What others changed in the kernel and we repaired'),
       store: z.object({ driver: z.string(), revision: z.int() }),
     }),
     handle: (managers) => managers.network.status(),

@@ -26,7 +26,7 @@ const notYet = {
 export const createServiceInput = z.strictObject({
   ...named,
   selector: selector.optional(),
-  port: port.describe('Port of the virtual IP').optional(),
+  port: port.describe('Port of the virtual IP; needed unless ports is given').optional(),
   protocol: protocol.default('tcp'),
   targetPort: target.optional(),
   ports: ports.optional(),
@@ -47,9 +47,9 @@ export type UpdateService = z.output<typeof updateServiceInput>;
 
 const written = z.object({
   ...outNamed,
-  port: z.int(),
+  port: z.int().describe('The first port'),
   protocol: z.string(),
-  clusterIp: z.string().describe('The virtual IP'),
+  clusterIp: z.string().describe('The virtual IP; it stays until the service is deleted'),
   success: z.literal(true),
   ...enforcement,
 });
@@ -81,10 +81,10 @@ export const serviceTools: readonly Tool[] = [
       port: z.int(),
       protocol: z.string(),
       targetPort: z.union([z.int(), z.string()]),
-      ports: z.array(servicePortAnswer),
+      ports: z.array(servicePortAnswer).describe('All ports; port, protocol and targetPort above are those of the first'),
       endpoints: z.array(z.object({ ip: z.string(), port: z.int().optional() })).describe('Explicit endpoints as given'),
       clusterIp: z.string(),
-      liveEndpoints: z.array(liveEndpoint),
+      liveEndpoints: z.array(liveEndpoint).describe('What is behind it now'),
       createdAt: z.string(),
       ...enforcement,
     }),
@@ -107,7 +107,7 @@ export const serviceTools: readonly Tool[] = [
           protocol: z.string(),
           clusterIp: z.string(),
           endpoints: z.int().describe('Number of endpoints'),
-          healthy: z.int(),
+          healthy: z.int().describe('How many of them get traffic'),
           createdAt: z.string(),
         }),
       ),
@@ -148,8 +148,8 @@ export const serviceTools: readonly Tool[] = [
     output: z.object({
       ...outNamed,
       clusterIp: z.string(),
-      total: z.int(),
-      healthy: z.int(),
+      total: z.int().describe('Number of endpoints'),
+      healthy: z.int().describe('How many of them get traffic'),
       endpoints: z.array(liveEndpoint),
     }),
     handle: (managers, input) => managers.services.endpoints(input),

@@ -29,17 +29,17 @@ export const updateWorkloadInput = z.strictObject({ ...named, labels: labels.nul
 export type UpdateWorkload = z.output<typeof updateWorkloadInput>;
 
 const shown = {
-  id: z.string(),
+  id: z.string().describe('Also the containerId of its endpoints'),
   ...outNamed,
   labels: z.record(z.string(), z.string()),
   runtime: z.string(),
-  state: z.enum(['starting', 'running', 'restarting', 'exited', 'failed', 'stopping']),
+  state: z.enum(['starting', 'running', 'restarting', 'exited', 'failed', 'stopping']).describe('failed: could not be started'),
   exitCode: z.int().optional().describe('128 + n after signal n'),
-  message: z.string().optional(),
-  restarts: z.int(),
+  message: z.string().optional().describe('Why it failed'),
+  restarts: z.int().describe('How often its restart policy started it again'),
   meshIp: z.string().describe('Its IP'),
   network: z.literal('claw-mesh'),
-  subnet: z.string(),
+  subnet: z.string().describe('The workload subnet of its node'),
   gateway: z.string(),
   ports: z.array(z.object({ name: z.string().optional(), port: z.int(), protocol: z.string() })),
   node: z.string(),
@@ -90,7 +90,7 @@ export const workloadTools: readonly Tool[] = [
     effect: 'read',
     idempotent: true,
     input: z.strictObject({ ...named, tail: z.int().min(1).max(1000).default(100).describe('Number of lines') }),
-    output: z.object({ ...outNamed, lines: z.array(z.string()) }),
+    output: z.object({ ...outNamed, lines: z.array(z.string()).describe('Oldest first; stdout and stderr together') }),
     handle: (managers, input) => managers.workloads.logs(input),
   }),
   defineTool({
