@@ -89,9 +89,11 @@ function readCoverage({ files, totals, workingDirectory }: EventData.TestCoverag
   const gaps = files
     .filter((file) => file.coveredLinePercent < 100 || file.coveredBranchPercent < 100)
     .map((file) => {
-      const lines = file.lines.filter(({ count }) => count === 0).map(({ line }) => line);
-      const branches = file.branches.filter(({ count }) => count === 0).map(({ line }) => line);
-      return `${file.path.slice(workingDirectory.length + 1)}: lines ${lines.join(' ') || 'all'}, branches missed at ${branches.join(' ') || 'none'}`;
+      const missed = (what: string, all: readonly { readonly line: number; readonly count: number }[]): string[] => {
+        const lines = all.filter(({ count }) => count === 0).map(({ line }) => line);
+        return lines.length === 0 ? [] : [`${what} ${lines.join(' ')}`];
+      };
+      return `${file.path.slice(workingDirectory.length + 1)} misses ${[...missed('lines', file.lines), ...missed('branches at', file.branches)].join(', ')}`;
     });
   return { linePercent: totals.coveredLinePercent, branchPercent: totals.coveredBranchPercent, gaps };
 }

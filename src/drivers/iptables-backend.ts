@@ -1,8 +1,7 @@
 /** Finds out which of the two iptables backends this machine's rules are in; it never mixes them and writes nothing. */
 import { ClawError } from '../errors.ts';
 import { run } from './exec.ts';
-import type { IptablesBackend } from './iptables.ts';
-import { OWN_CHAIN_PREFIX } from './iptables-save.ts';
+import { OWN_CHAIN_PREFIX, saveTables, type IptablesBackend } from './iptables-save.ts';
 
 /** What one backend holds; undefined when its programs are not installed. */
 export interface BackendContents {
@@ -37,8 +36,7 @@ export function chooseBackend(found: {
 
 async function contentsOf(backend: IptablesBackend, signal: AbortSignal | undefined): Promise<BackendContents | undefined> {
   try {
-    const { stdout } = await run([`iptables-${backend}-save`], { timeoutMs: 120_000, ...(signal === undefined ? {} : { signal }) });
-    const lines = stdout.split('\n');
+    const lines = (await saveTables(backend, signal)).split('\n');
     return { ownChains: lines.filter((line) => line.startsWith(`:${OWN_CHAIN_PREFIX}`)).length, rules: lines.filter((line) => line.startsWith('-A ')).length };
   } catch (error) {
     if (error instanceof ClawError && error.code === 'MISSING_BINARY') return undefined;

@@ -1,6 +1,9 @@
-/** Reads what `iptables-save` prints: the chains of ours and our jumps in foreign chains; it never keeps foreign rules. */
+/** Runs `iptables-save` and reads from it the chains of ours and our jumps in foreign chains; it never keeps foreign rules. */
 import { ClawError } from '../errors.ts';
 import type { Rules } from '../compile/kernel-state.ts';
+import { ProcessError, run } from './exec.ts';
+
+export type IptablesBackend = 'nft' | 'legacy';
 
 export const OWN_CHAIN_PREFIX = 'CLAW-';
 
@@ -16,6 +19,23 @@ export interface ProgrammedTable {
   readonly chains: ReadonlyMap<string, Rules>;
   readonly jumps: readonly PlacedJump[];
 }
+
+/** All tables as text. Throws ClawError `PROCESS_FAILED` or `MISSING_BINARY`. */
+export async function saveTables(backend: IptablesBackend, signal?: AbortSignal): Promise<string> {
+  const save = async (...args: readonly string[]): Promise<string> =>
+    (await run([`iptables-${backend}-save`, ...args], { timeoutMs: SAVE_TIMEOUT_MS, ...(signal === undefined ? {} : { signal }) })).stdout;
+  try {
+    return await save();
+  } catch (error) {
+    // The list of the legacy tables belongs to the machine's root, also in the user namespace of somebody else.
+    if (!(error instanceof ProcessError) || !error.stderr.includes('ip_tables_names')) throw error;
+    const tables = await Promise.all(['raw', 'mangle', 'filter', 'nat'].map((table) => save('-t', table)));
+    return tables.join('');
+  }
+}
+
+// Reading 35,000 rules takes about two seconds on two quiet cores.
+const SAVE_TIMEOUT_MS = 120_000;
 
 /** What is ours, by table. Throws ClawError `NOT_SUPPORTED` for a table that iptables cannot show. */
 export function parseIptablesSave(text: string): ReadonlyMap<string, ProgrammedTable> {

@@ -1,6 +1,7 @@
 /** Puts the difference of a table into restore lines, in an order in which each transaction leaves the table sound; pure but for the question of what is allowed here. */
 import { readFileSync } from 'node:fs';
 import type { ChainRules, TableDifference } from './iptables-diff.ts';
+import type { IptablesBackend } from './iptables-save.ts';
 
 /** In bytes of netlink messages; `Infinity` where nothing is sent through netlink. */
 export interface TransactionSizes {
@@ -21,7 +22,7 @@ export function transactionsOf(difference: TableDifference, sizes: TransactionSi
  * The sizes for a backend. The netlink socket of iptables-nft gets a send buffer of any size where we hold CAP_NET_ADMIN
  * over the machine; in a user namespace it keeps the default size, and `sendmsg` refuses more than that.
  */
-export function transactionSizes(backend: 'nft' | 'legacy'): TransactionSizes {
+export function transactionSizes(backend: IptablesBackend): TransactionSizes {
   // iptables-legacy hands over the whole table in every commit.
   if (backend === 'legacy') return { preferredBytes: Infinity, maximumBytes: Infinity };
   const [inside, outside, count] = readFileSync('/proc/self/uid_map', 'utf8').trim().split(/\s+/);

@@ -3,7 +3,7 @@ import { readdir, readFile, writeFile } from 'node:fs/promises';
 import type { WorkloadLink } from '../compile/kernel-state.ts';
 import { WORKLOAD_INTERFACE_PREFIX } from '../model/node.ts';
 import { ProcessError, run } from './exec.ts';
-import { ipBatch, OWN_PROTOCOL, readIpState, type IpState } from './ip-command.ts';
+import { ipBatch, OWN_PROTOCOL, readIpState, type IpState, type ReadOptions } from './ip-command.ts';
 
 export interface LinkDriver {
   /**
@@ -30,16 +30,15 @@ export function openLinks(): LinkDriver {
 
 async function ensure(link: WorkloadLink, signal?: AbortSignal): Promise<{ written: number }> {
   const names = await list();
-  const hasInterface = names.interfaces.includes(link.hostInterface);
   const [inside, outside] = await Promise.all([
-    names.netns.includes(link.netns) ? readInside(link.netns, signal) : undefined,
-    hasInterface ? readIpState({ device: link.hostInterface, signal }) : NOTHING,
+    names.netns.includes(link.netns) ? readUnlessGone({ netns: link.netns, signal }) : undefined,
+    names.interfaces.includes(link.hostInterface) ? readUnlessGone({ device: link.hostInterface, signal }) : undefined,
   ]);
   // An interface whose other end is not in the namespace leads nowhere.
-  const connected = hasInterface && inside?.interfaces.some(({ name }) => name === PEER) === true;
+  const connected = outside !== undefined && inside?.interfaces.some(({ name }) => name === PEER) === true;
   if (!connected) {
     const namesNothing = inside === undefined && names.netns.includes(link.netns);
-    await removeExisting({ interfaces: hasInterface ? [link.hostInterface] : [], netns: namesNothing ? [link.netns] : [] }, signal);
+    await removeExisting({ interfaces: outside === undefined ? [] : [link.hostInterface], netns: namesNothing ? [link.netns] : [] }, signal);
     await ipBatch([...(inside === undefined ? [`netns add ${link.netns}`] : []), pairOf(link)], { signal });
   }
   // Both ends come up only when they are without IPv6: one that came up with it would have a link-local address, over which
@@ -91,12 +90,12 @@ async function namesOfNamespaces(): Promise<string[]> {
 
 const NOTHING: IpState = { interfaces: [], routes: [] };
 
-/** The state in the namespace; undefined when the name stands for none, as after a crash between making and mounting it. */
-async function readInside(netns: string, signal: AbortSignal | undefined): Promise<IpState | undefined> {
+/** Undefined when the namespace's name stands for none, as after a crash before it was mounted, or when the interface went meanwhile. */
+async function readUnlessGone(options: ReadOptions): Promise<IpState | undefined> {
   try {
-    return await readIpState({ netns, signal });
+    return await readIpState(options);
   } catch (error) {
-    if (error instanceof ProcessError && error.stderr.includes('setting the network namespace')) return undefined;
+    if (error instanceof ProcessError && /setting the network namespace|does not exist/.test(error.stderr)) return undefined;
     throw error;
   }
 }

@@ -6,7 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { IptablesState, Jump, Rules } from '../../src/compile/kernel-state.ts';
 import { run } from '../../src/drivers/exec.ts';
 import { detectBackend } from '../../src/drivers/iptables-backend.ts';
-import { openIptables, type IptablesBackend, type IptablesDriver } from '../../src/drivers/iptables.ts';
+import { saveTables, type IptablesBackend } from '../../src/drivers/iptables-save.ts';
+import { openIptables, type IptablesDriver } from '../../src/drivers/iptables.ts';
 import { enterNamespace, stdoutOf } from './namespace.ts';
 
 const NOTHING: IptablesState = { raw: table({}), filter: table({}), nat: table({}) };
@@ -165,7 +166,7 @@ for (const backend of ['nft', 'legacy'] as const) {
       assert.ok((await fresh.removeAll()).written > 0);
       assert.equal((await fresh.removeAll()).written, 0);
       await fresh.close();
-      assert.doesNotMatch(await save(backend), /^:CLAW-|^-A CLAW-|-j CLAW-\S+$/m);
+      assert.doesNotMatch(await saveTables(backend), /^:CLAW-|^-A CLAW-|-j CLAW-\S+$/m);
       assert.equal(await foreignRules(backend), foreign);
     });
 
@@ -213,10 +214,6 @@ async function restore(backend: IptablesBackend, input: string): Promise<void> {
   await run([`iptables-${backend}-restore`, '--noflush', '--wait'], { input });
 }
 
-async function save(backend: IptablesBackend): Promise<string> {
-  return await stdoutOf(`iptables-${backend}-save`);
-}
-
 async function firstRule(backend: IptablesBackend, name: string, chain: string): Promise<string | undefined> {
   return (await stdoutOf(`iptables-${backend}-save`, '-t', name)).split('\n').find((line) => line.startsWith(`-A ${chain} `));
 }
@@ -228,7 +225,7 @@ async function ownLines(backend: IptablesBackend, name: string): Promise<string[
 
 /** Everything that is not ours, policies and order included. Tables that hold nothing of others' may come into being. */
 async function foreignRules(backend: IptablesBackend): Promise<string> {
-  const lines = (await save(backend)).split('\n').filter((line) => !line.startsWith('#') && !/^(?::|-A )CLAW-| -j CLAW-\S+$/.test(line));
+  const lines = (await saveTables(backend)).split('\n').filter((line) => !line.startsWith('#') && !/^(?::|-A )CLAW-| -j CLAW-\S+$/.test(line));
   return lines
     .map((line) => line.replace(/\[\d+:\d+\]/, ''))
     .join('\n')
