@@ -1,7 +1,7 @@
 /** The agent's process inside a sandbox: reads its arguments, opens the agent, closes it on SIGTERM. Started by PID 1 only. */
+import { enableCompileCache, flushCompileCache } from 'node:module';
+import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { pino } from 'pino';
-import { openAgent } from '../agent.ts';
 import { ClawError, toClawError } from '../errors.ts';
 
 const { values } = parseArgs({
@@ -11,7 +11,11 @@ const { values } = parseArgs({
 const stop = new AbortController();
 process.once('SIGTERM', () => stop.abort());
 
+// Stripping the types of a checkout takes most of an agent's start. Who may write this cache may write the sources too.
+if (import.meta.filename.endsWith('.ts')) enableCompileCache(join(import.meta.dirname, '..', '..', 'node_modules', '.cache', 'clawnode'));
+
 try {
+  const [{ openAgent }, { pino }] = await Promise.all([import('../agent.ts'), import('pino')]);
   const agent = await openAgent(
     {
       mode: 'sandbox',
@@ -23,6 +27,8 @@ try {
     },
     stop.signal,
   );
+  // A sandbox ends by SIGKILL, so the cache would never be written at the end.
+  flushCompileCache();
   if (stop.signal.aborted) await agent.close();
   else stop.signal.addEventListener('abort', () => void agent.close(), { once: true });
 } catch (error) {

@@ -24,10 +24,17 @@ after(async () => {
 async function published(handle: (socket: Socket) => void): Promise<number> {
   sockets += 1;
   const socketPath = join(directory, `${sockets}.sock`);
-  const server = createServer({ allowHalfOpen: true }, handle).listen(socketPath);
+  const open = new Set<Socket>();
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    open.add(socket);
+    handle(socket);
+  }).listen(socketPath);
   await once(server, 'listening');
   const { port, close } = await publish({ socketPath, firstPort: FIRST_PORT });
-  closers.push(close, () => closed(server));
+  closers.push(close, () => {
+    for (const socket of open) socket.destroy();
+    return closed(server);
+  });
   return port;
 }
 

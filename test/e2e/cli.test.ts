@@ -2,13 +2,15 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { get } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { text } from 'node:stream/consumers';
 import { after, test } from 'node:test';
 import { start, type Argv } from '../../src/drivers/exec.ts';
 import { clawnode, launcher, runProcess } from '../cli/cli-process.ts';
-import { asOrdinaryUser, processesOf } from '../cli/sandbox-fixture.ts';
+import { asOrdinaryUser, eventually, processesOf } from '../cli/sandbox-fixture.ts';
 
 const directory = await mkdtemp(join(tmpdir(), 'claw-e2e-'));
 after(() => rm(directory, { recursive: true }));
@@ -16,7 +18,7 @@ after(() => rm(directory, { recursive: true }));
 const program: Argv = [process.execPath, launcher];
 const SERVICE = '{"name":"web","selector":{"app":"web"},"port":80}';
 // Inside a script, $CLAW is the command line.
-const script = (text: string): Argv => ['sh', '-euc', `CLAW="${program.join(' ')}"\n${text}`];
+const script = (body: string): Argv => ['sh', '-euc', `CLAW="${program.join(' ')}"\n${body}`];
 
 test('a command in a sandbox drives the agent by invoke alone and sees what it programmed', async () => {
   const { exitCode, stdout, stderr } = await clawnode([
@@ -40,6 +42,48 @@ test('a command in a sandbox drives the agent by invoke alone and sees what it p
   assert.equal(JSON.parse(gone).code, 'SERVICE_NOT_FOUND');
   assert.equal(exited, 'exit 1');
 });
+
+test('the ingress of a sandbox answers outside, on the published port', async () => {
+  const server = `require('http').createServer((q, s) => s.end('hello')).listen(8080)`;
+  const workload = JSON.stringify({ name: 'web', labels: { app: 'web' }, command: [process.execPath, '-e', server] });
+  const child = start(
+    [
+      ...program,
+      'sandbox',
+      '--verbose',
+      '--ingress-port',
+      '22643',
+      '--',
+      ...script(`
+        $CLAW invoke workload.run "$WORKLOAD"
+        $CLAW invoke service.create '{"name":"web","selector":{"app":"web"},"port":80,"targetPort":8080}'
+        $CLAW invoke ingress.create '{"name":"web","rules":[{"host":"web.test","path":"/","service":"web"}]}'
+        read line`),
+    ],
+    { stdio: ['pipe', 'pipe', 'pipe'], env: { ...process.env, WORKLOAD: workload } },
+  );
+  assert.ok(child.stdin !== null && child.stdout !== null && child.stderr !== null);
+  const ended = once(child, 'exit');
+  const stdout = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const stderr: string[] = [];
+  createInterface({ input: child.stderr }).on('line', (line) => stderr.push(line));
+  for (const command of ['workload.run', 'service.create', 'ingress.create']) assert.equal((await stdout.next()).done, false, `${command}: ${stderr.join('\n')}`);
+  const url = /its ingress is on (\S+),/.exec(stderr.join('\n'))?.[1] ?? 'not told';
+  const answer = await eventually(() => ask(url, 'web.test').catch(String), (seen) => seen === '200 hello');
+  assert.equal(answer, '200 hello');
+  assert.match(await ask(url, 'other.test'), /^404 /);
+  child.stdin.end('\n');
+  assert.deepEqual(await ended, [0, null]);
+});
+
+/** Status and body of a request with this Host, which fetch would not send. */
+function ask(url: string, host: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    get(url, { headers: { host }, agent: false }, (response) => {
+      text(response).then((body) => resolve(`${response.statusCode} ${body}`), reject);
+    }).on('error', reject);
+  });
+}
 
 test('status in a sandbox tells the mode and the services', async () => {
   const { stdout, stderr } = await clawnode(['sandbox', '--', ...script(`$CLAW invoke service.create '${SERVICE}' >/dev/null; $CLAW status`)]);
@@ -90,17 +134,17 @@ test('mcp opens a sandbox when there is no agent, answers, and leaves nothing wh
   const stderr: string[] = [];
   createInterface({ input: child.stderr }).on('line', (line) => stderr.push(line));
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  const ask = async (id: number, method: string, params: unknown): Promise<{ result: Record<string, unknown> }> => {
+  const call = async (id: number, method: string, params: unknown): Promise<{ result: Record<string, unknown> }> => {
     child.stdin?.write(`${JSON.stringify({ jsonrpc: '2.0', id, method, params })}\n`);
     const { value } = await lines.next();
     assert.ok(value !== undefined, stderr.join('\n'));
     return JSON.parse(value);
   };
   const client = { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 'test', version: '1' } };
-  assert.equal((await ask(1, 'initialize', client)).result['protocolVersion'], '2025-11-25');
-  const { result: status } = await ask(2, 'tools/call', { name: 'network_status', arguments: {} });
+  assert.equal((await call(1, 'initialize', client)).result['protocolVersion'], '2025-11-25');
+  const { result: status } = await call(2, 'tools/call', { name: 'network_status', arguments: {} });
   assert.match(JSON.stringify(status['structuredContent']), /"mode":"sandbox"/);
-  const { result: refused } = await ask(3, 'tools/call', { name: 'service_create', arguments: JSON.parse(SERVICE) });
+  const { result: refused } = await call(3, 'tools/call', { name: 'service_create', arguments: JSON.parse(SERVICE) });
   assert.equal(refused['isError'], true);
   const ended = once(child, 'exit');
   child.stdin.end();
@@ -118,10 +162,10 @@ test('up is for root, and an ordinary user is shown the sandbox', async () => {
  * Runs a script as root of namespaces of its own: a machine to program that is not this one. There is no user namespace,
  * because in host mode workloads and proxy have uids of their own, and an ordinary user can map only one.
  */
-function onOwnMachine(text: string): ReturnType<typeof runProcess> {
+function onOwnMachine(body: string): ReturnType<typeof runProcess> {
   const namespaces = ['--net', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc'];
   const furnish = 'mount -t tmpfs tmpfs /run; mount -t sysfs sysfs /sys; mount -t tmpfs tmpfs /var/lib; ip link set lo up';
-  return runProcess(['unshare', ...namespaces, ...script(`${furnish}\n${text}`)], { env: { CLAWNODE_SOCKET: '' } });
+  return runProcess(['unshare', ...namespaces, ...script(`${furnish}\n${body}`)], { env: { CLAWNODE_SOCKET: '' } });
 }
 
 /** Starts the agent in the background and waits until it is ready; its words go to /run/up.log. */

@@ -1,16 +1,21 @@
 /** The sandbox on the real kernel with a fake agent: what it is inside, who is reaped, started again and ended. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { access, readFile, readdir } from 'node:fs/promises';
+import { access, mkdir, mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { test, type TestContext } from 'node:test';
+import { after, test, type TestContext } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { run, start } from '../../src/drivers/exec.ts';
 import { openSandbox, signalEntered, type Sandbox, type SandboxOptions } from '../../src/sandbox/sandbox.ts';
 import { connectAgent } from '../../src/surfaces/agent-client.ts';
 import { asOrdinaryUser, checkout, eventually, fakeAgentArgv, pidNamespaceOf, processesOf, runInside } from '../cli/sandbox-fixture.ts';
+
+// A place of its own tells what these tests leave behind from what others on this machine are doing.
+const directory = await mkdtemp('/tmp/claw-sandboxes-');
+process.env['TMPDIR'] = directory;
+after(() => rm(directory, { recursive: true }));
 
 const never = new AbortController().signal;
 const INGRESS_PORT = 22_443;
@@ -93,24 +98,36 @@ test('SIGKILL of the outer process ends everything inside, ten times out of ten'
   }
 });
 
+test('SIGKILL of the outer process while it still opens leaves no process either', async () => {
+  for (let afterMs = 80; afterMs < 480; afterMs += 20) {
+    const holder = start([process.execPath, HOLDER], { stdio: 'ignore' });
+    const ended = once(holder, 'exit');
+    await delay(afterMs);
+    holder.kill('SIGKILL');
+    await ended;
+    await eventually(() => processesNaming(directory), (left) => left.length === 0);
+  }
+});
+
 test('what a killed sandbox left in the temporary directory is removed by the next, a living one keeps its own', async (t) => {
   const living = await opened(t);
   const holder = start([process.execPath, HOLDER], { stdio: ['ignore', 'pipe', 'inherit'] });
-  const { directory } = await told(holder);
+  const { directory: abandoned } = await told(holder);
   const ended = once(holder, 'exit');
   holder.kill('SIGKILL');
   await ended;
-  await access(directory);
+  await access(abandoned);
   await opened(t);
-  await assert.rejects(access(directory), { code: 'ENOENT' });
+  await assert.rejects(access(abandoned), { code: 'ENOENT' });
   await access(living.agentLog);
 });
 
 test('closing ends every process and removes the directory, also when called twice', async () => {
   const sandbox = await openSandbox({ agent: fakeAgentArgv, ingressPort: INGRESS_PORT }, never);
   const namespace = await pidNamespaceOf(sandbox.initPid);
-  const child = sandbox.enter(['sleep', '1000'], 'ignore');
+  const child = sandbox.enter(['sh', '-c', 'echo ready; exec sleep 1000'], ['ignore', 'pipe', 'inherit']);
   const ended = once(child, 'exit');
+  if (child.stdout !== null) await once(child.stdout, 'data');
   await Promise.all([sandbox.close(), sandbox.close()]);
   await sandbox.ended;
   assert.deepEqual(await ended, [null, 'SIGKILL']);
@@ -132,7 +149,9 @@ test('the ingress is published outside, on the next port when the wished one is 
   const sandbox = await opened(t, { ingressPort: INGRESS_PORT + 50 });
   assert.equal(sandbox.ingressUrl, `http://127.0.0.1:${INGRESS_PORT + 51}`);
   const serve = `require('http').createServer((q, s) => s.end('hello ' + q.url)).listen(process.argv[1], () => console.log('up'))`;
-  const server = sandbox.enter([process.execPath, '-e', serve, join(dirname(sandbox.socketPath), 'ingress.sock')], ['ignore', 'pipe', 'inherit']);
+  const ingressSocket = join(dirname(sandbox.socketPath), 'proxy', 'ingress.sock');
+  await mkdir(dirname(ingressSocket));
+  const server = sandbox.enter([process.execPath, '-e', serve, ingressSocket], ['ignore', 'pipe', 'inherit']);
   if (server.stdout !== null) await once(server.stdout, 'data');
   assert.equal(await (await fetch(`${sandbox.ingressUrl}/x`)).text(), 'hello /x');
 });
@@ -166,7 +185,7 @@ test('an ordinary user has the same sandbox', async () => {
     const { stdout } = await runInside(sandbox, ['sh', '-c', 'iptables -t nat -N CLAW-T && ip netns add one && ipset create t hash:ip && echo fine']);
     console.log(process.getuid() === 0 ? 'root' : stdout);
     await sandbox.close();`;
-  const argv = asOrdinaryUser(['env', 'PATH=/usr/bin:/bin', process.execPath, '--input-type=module-typescript', '-e', script]);
+  const argv = asOrdinaryUser(['env', 'PATH=/usr/bin:/bin', 'TMPDIR=/tmp', process.execPath, '--input-type=module-typescript', '-e', script]);
   assert.equal((await run(argv)).stdout.trim(), 'fine');
 });
 
@@ -189,6 +208,13 @@ async function told(holder: ReturnType<typeof start>): Promise<{ initPid: number
   return JSON.parse(line);
 }
 
+/** The pids of processes that have a text in their arguments. */
+async function processesNaming(part: string): Promise<string[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
+  const lines = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')));
+  return pids.filter((_, index) => lines[index]?.includes(part));
+}
+
 async function sharedDirectories(): Promise<string[]> {
-  return (await readdir(tmpdir())).filter((name) => name.startsWith('clawnode-sandbox-')).toSorted();
+  return (await readdir(directory)).filter((name) => name.startsWith('clawnode-sandbox-')).toSorted();
 }
