@@ -1,10 +1,15 @@
 /** The long-lived restore process, played by a small program that reads like iptables-restore and fails as told. */
 import { strict as assert } from 'node:assert';
+import { existsSync, readFileSync } from 'node:fs';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { start } from '../../src/drivers/exec.ts';
 import { openRestoreProcess, type RestoreProcess } from '../../src/drivers/iptables-restore.ts';
 
-/** Echoes comments; `!exit N TEXT` ends with TEXT on stderr, `!hang` reads no further, `!pid` tells the pid in place of a rule. */
+/** Echoes comments; `!exit N TEXT` ends with TEXT on stderr, `!hang` reads no further, `!kill` ends by a signal. */
 const PROGRAM = `
   let line = 0, hangs = false;
   require('node:readline').createInterface({ input: process.stdin }).on('line', (text) => {
@@ -89,6 +94,41 @@ test('closing ends the process, and is harmless twice or when none runs', async 
   await restore.close();
   assert.equal(restore.exits, 1);
 });
+
+test('the process is killed by the kernel when we are, even when it does not read its input', async () => {
+  // The inner program tells its pid and then reads nothing, so that only a signal can end it.
+  const inner = "require('node:fs').writeFileSync(process.argv[1], String(process.pid)); setInterval(() => {}, 1000);";
+  const script = `
+    import { openRestoreProcess } from ${JSON.stringify(new URL('../../src/drivers/iptables-restore.ts', import.meta.url).href)};
+    const program = ${JSON.stringify(inner)};
+    void openRestoreProcess({ argv: [process.execPath, '-e', program, process.argv[1]], onExit: () => {} }).commit('*nat\\nCOMMIT\\n', { timeoutMs: 60000 });
+  `;
+  const folder = await mkdtemp(join(tmpdir(), 'clawnode-restore-'));
+  const file = join(folder, 'pid');
+  const outer = start([process.execPath, '--input-type=module', '-e', script, file], { stdio: 'ignore' });
+  try {
+    const pid = await untilDefined(async () => Number(await readFile(file, 'utf8').catch(() => '')) || undefined);
+    assert.equal(commandLine(pid).includes('setInterval'), true);
+    outer.kill('SIGKILL');
+    await untilDefined(async () => (commandLine(pid) === '' ? true : undefined));
+  } finally {
+    outer.kill('SIGKILL');
+    await rm(folder, { recursive: true });
+  }
+});
+
+function commandLine(pid: number): string {
+  return existsSync(`/proc/${pid}/cmdline`) ? readFileSync(`/proc/${pid}/cmdline`, 'utf8') : '';
+}
+
+async function untilDefined<T>(read: () => Promise<T | undefined>): Promise<T> {
+  for (let tries = 0; tries < 1000; tries += 1) {
+    const value = await read();
+    if (value !== undefined) return value;
+    await sleep(10);
+  }
+  throw new Error('it did not happen within ten seconds');
+}
 
 interface Opened extends RestoreProcess, AsyncDisposable {
   readonly exits: number;
