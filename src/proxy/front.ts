@@ -39,7 +39,7 @@ export interface Front {
 /** Starts to listen on every address of the configuration. Throws as `listenOn` does; then nothing listens. */
 export async function openFront(options: FrontOptions): Promise<Front> {
   const { config } = options;
-  const state: FrontState = { options, connections: new WeakMap(), perClient: new Map(), draining: false, requests: 0, active: 0, open: 0 };
+  const state: FrontState = { options, connections: new WeakMap(), perClient: new Map(), sockets: new Set(), draining: false, requests: 0, active: 0 };
   const servers = config.listen.map(() => createFrontServer(state));
   try {
     for (const [index, address] of config.listen.entries()) {
@@ -52,7 +52,7 @@ export async function openFront(options: FrontOptions): Promise<Front> {
   }
   return {
     listening: () => servers.filter((server) => server.listening).map(boundAddress),
-    counters: () => ({ requests: state.requests, active: state.active, connections: state.open }),
+    counters: () => ({ requests: state.requests, active: state.active, connections: state.sockets.size }),
     drain: (deadline) => drain(state, servers, deadline),
   };
 }
@@ -62,10 +62,10 @@ interface FrontState {
   readonly connections: WeakMap<Duplex, Connection>;
   /** Connections by client address. */
   readonly perClient: Map<string, number>;
+  readonly sockets: Set<Socket>;
   draining: boolean;
   requests: number;
   active: number;
-  open: number;
 }
 
 interface Connection {
@@ -112,12 +112,12 @@ function admitConnection(state: FrontState, socket: Socket): void {
     return;
   }
   if (address !== undefined) state.perClient.set(address, count);
-  state.open += 1;
+  state.sockets.add(socket);
   const trusted = address !== undefined && isIPv4(address) && trustedProxies.some((range) => contains(range, ipv4.parse(address)));
   const connection: Connection = { peer: { address, trusted }, running: new Map(), latest: undefined };
   state.connections.set(socket, connection);
   socket.once('close', () => {
-    state.open -= 1;
+    state.sockets.delete(socket);
     if (address !== undefined) leave(state.perClient, address);
     for (const exchange of connection.running.values()) exchange.abandon();
   });
@@ -243,14 +243,20 @@ function refuseMalformed(state: FrontState, error: NodeJS.ErrnoException, socket
 
 /** Connections whose answer began before the drain stay open after it: they are looked for this often. */
 const SWEEP_MS = 50;
+/** What a client had sent before it could know of the drain has arrived by then. */
+const SILENCE_MS = 500;
 
 async function drain(state: FrontState, servers: readonly Server[], deadline: AbortSignal): Promise<void> {
   state.draining = true;
+  const startedAt = performance.now();
   const cut = (): void => {
     for (const server of servers) server.closeAllConnections();
   };
   const sweep = setInterval(() => {
     for (const server of servers) server.closeIdleConnections();
+    if (performance.now() - startedAt < SILENCE_MS) return;
+    // Node counts a connection that has never spoken as busy.
+    for (const socket of state.sockets) if (socket.bytesRead === 0) socket.destroy();
   }, SWEEP_MS);
   deadline.addEventListener('abort', cut, { once: true });
   const closed = servers.map((server) => new Promise<void>((resolve) => server.close(() => resolve())));

@@ -94,11 +94,13 @@ for (const how of ['SIGTERM', 'POST /v1/drain']) {
     const idle = exchange(proxy.port, 'GET /0 HTTP/1.1\r\nHost: a.test\r\n\r\n');
     const silent = dial(proxy.port);
     await eventually(async () => ((await proxy.health()).active === 1 ? true : undefined));
+    const startedAt = performance.now();
     if (how === 'SIGTERM') proxy.signal('SIGTERM');
     else assert.equal((await proxy.control('POST', '/v1/drain')).status, 200);
     assert.match(await running, /begin [^]*end/);
     assert.match(await idle, /begin [^]*end/);
     assert.equal(await proxy.exited, 0);
+    assert.ok(performance.now() - startedAt < 10_000, 'well before the deadline of 30 s');
     assert.equal(await exchange(proxy.port, rawRequest('a.test')), '');
     silent.destroy();
     await proxy.stop();
