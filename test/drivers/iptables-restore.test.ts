@@ -106,13 +106,15 @@ test('the process is killed by the kernel when we are, even when it does not rea
   const folder = await mkdtemp(join(tmpdir(), 'clawnode-restore-'));
   const file = join(folder, 'pid');
   const outer = start([process.execPath, '--input-type=module', '-e', script, file], { stdio: 'ignore' });
+  let pid: number | undefined;
   try {
-    const pid = await untilDefined(async () => Number(await readFile(file, 'utf8').catch(() => '')) || undefined);
+    pid = await untilDefined(async () => Number(await readFile(file, 'utf8').catch(() => '')) || undefined);
     assert.equal(commandLine(pid).includes('setInterval'), true);
     outer.kill('SIGKILL');
-    await untilDefined(async () => (commandLine(pid) === '' ? true : undefined));
+    await untilDefined(async () => (pid === undefined || commandLine(pid) === '' ? true : undefined));
   } finally {
     outer.kill('SIGKILL');
+    if (pid !== undefined && commandLine(pid).includes(file)) process.kill(pid, 'SIGKILL');
     await rm(folder, { recursive: true });
   }
 });

@@ -13,7 +13,7 @@ const TINY: TransactionSizes = { preferredBytes: 1_000, maximumBytes: 1_000 };
 const FOREIGN = `*filter
 :DOCKER - [0:0]
 -A FORWARD -o docker0 -j DOCKER
--A FORWARD -m comment --comment "-j CLAW-A is only text" -j ACCEPT
+-A FORWARD -m comment --comment "here -j CLAW-A is only text" -j ACCEPT
 -A DOCKER -j RETURN
 -A INPUT -i lo -j ACCEPT
 COMMIT
@@ -101,13 +101,31 @@ test('whatever fails at whatever point, the next apply reaches the desired state
   );
 });
 
+test('a failure that leaves the restore process alive is a failure all the same', async () => {
+  const { kernel, driver } = open();
+  const desired = stateOf({ nat: { chains: { 'CLAW-A': ['-j RETURN'] }, jumps: [] } });
+  await driver.apply(desired);
+  const commit = kernel.commit.bind(kernel);
+  kernel.commit = async (payload) => {
+    await commit(payload);
+    throw new Error('told too late');
+  };
+  await assert.rejects(driver.apply(stateOf({})), { message: 'told too late' });
+  kernel.commit = commit;
+  await driver.apply(desired);
+  assertHolds(kernel, desired);
+});
+
 test('a large change in small transactions never shows a half-made chain to the rules in force', async () => {
   const { kernel, driver } = open({ preferredBytes: 2_000, maximumBytes: Infinity });
   let transactions = 0;
   kernel.onTransaction = () => {
     transactions += 1;
     if (!kernel.rules('nat', 'OUTPUT').includes('-j CLAW-TOP')) return;
-    for (const rule of kernel.rules('nat', 'CLAW-TOP')) assert.equal(kernel.rules('nat', rule.split(' ').at(-1) ?? '').length, 2, rule);
+    const leaves = kernel.rules('nat', 'CLAW-TOP').map((rule) => kernel.rules('nat', rule.split(' ').at(-1) ?? ''));
+    for (const rules of leaves) assert.equal(rules.length, 2);
+    // Chains in force change together.
+    assert.ok(new Set(leaves.flat().map((rule) => rule.split(':').at(-1))).size <= 1);
   };
   for (const [count, port] of [[20, 80], [40, 80], [40, 81], [5, 82], [0, 82]] as const) {
     await driver.apply(tree(count, port));
