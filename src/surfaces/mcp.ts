@@ -84,11 +84,9 @@ function watchStdio({ calls, stop }: { calls: Calls; stop: () => void }): () => 
     void Promise.race([drained, sleep(DRAIN_MS, undefined, { signal: calls.signal, ref: false })]).then(stop, stop);
   };
   process.stdin.once('end', drain).once('close', drain);
-  process.stdout.once('error', stop);
-  return () => {
-    process.stdin.off('end', drain).off('close', drain);
-    process.stdout.off('error', stop);
-  };
+  // This one stays: an answer that is still being written may fail after the end.
+  process.stdout.on('error', stop);
+  return () => void process.stdin.off('end', drain).off('close', drain);
 }
 
 function createServer(options: McpOptions, calls: Calls): Server {

@@ -51,11 +51,11 @@ function inline(value: unknown): string {
   return typeof value === 'number' ? String(value) : value === true ? 'yes' : 'no';
 }
 
-/** Nested objects on one line: `stats.clusterIps used=1 free=65533; ...`, and their tables by their number of rows. */
+/** Nested objects on one line: `nodeCount 1; nodes id=n1 meshIp=none`. */
 function flat(value: Readonly<Record<string, unknown>>): string {
   return Object.entries(value)
     .map(([key, item]) => {
-      if (isTable(item)) return `${key} ${item.map((row) => Object.values(row).map(inline).join(' ')).join(' | ')}`;
+      if (isTable(item)) return `${key} ${item.map(inline).join(' | ')}`;
       return isNested(item) ? `${key} (${flat(item)})` : `${key} ${inline(item)}`;
     })
     .join('; ');

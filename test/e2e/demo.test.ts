@@ -1,6 +1,8 @@
 /** `clawnode demo` as people run it: every step is seen, nothing is left, and a machine that cannot do it is told why. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { test } from 'node:test';
@@ -58,6 +60,16 @@ test('Ctrl-C ends it early with the code of the signal', async () => {
   });
   assert.deepEqual(await ended, [130, null], output);
   assert.doesNotMatch(output, /Every step was observed/);
+});
+
+test('a reader that goes away ends it, with nothing left behind', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'claw-demo-'));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  const child = start(DEMO, { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, TMPDIR: folder } });
+  const ended = once(child, 'exit');
+  child.stdout?.once('data', () => child.stdout?.destroy());
+  assert.deepEqual(await ended, [1, null]);
+  assert.deepEqual(await readdir(folder), []);
 });
 
 async function toEnd(argv: Argv): Promise<{ exitCode: unknown; output: string }> {

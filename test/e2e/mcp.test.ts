@@ -1,11 +1,14 @@
 /** `clawnode mcp` with its own sandbox, driven by a real MCP client over stdio: the first pattern, mistakes, scopes and the end. */
 import assert from 'node:assert/strict';
-import { readFile, readdir } from 'node:fs/promises';
+import { once } from 'node:events';
+import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { getDefaultEnvironment, StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js';
 import { CallToolResultSchema, type CallToolResult } from '@modelcontextprotocol/sdk/types.js';
+import { start, type Argv } from '../../src/drivers/exec.ts';
 import { openSandbox } from '../../src/sandbox/sandbox.ts';
 import { ask } from '../../src/surfaces/cli/demo-requests.ts';
 import { checkout, eventually, pidNamespaceOf, processesOf } from '../cli/sandbox-fixture.ts';
@@ -152,6 +155,23 @@ test('when the client goes, the server and the sandbox it opened go too', async 
     if (namespace === own) continue;
     await eventually(() => processesOf(namespace), (left) => left.length === 0);
   }
+});
+
+test('a client that is killed while it waits for an answer leaves nothing behind', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'claw-mcp-'));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  const argv: Argv = [process.execPath, join(checkout, 'bin', 'clawnode.js'), 'mcp', '--mode', 'sandbox'];
+  const child = start(argv, { stdio: ['pipe', 'pipe', 'ignore'], env: { ...process.env, TMPDIR: folder } });
+  const ended = once(child, 'exit');
+  const send = (message: object): void => void child.stdin?.write(`${JSON.stringify({ jsonrpc: '2.0', ...message })}\n`);
+  const clientInfo = { name: 'test', version: '1' };
+  send({ id: 1, method: 'initialize', params: { protocolVersion: '2025-11-25', capabilities: {}, clientInfo } });
+  await once(child.stdout ?? assert.fail(), 'data');
+  child.stdout?.destroy();
+  send({ method: 'notifications/initialized' });
+  send({ id: 2, method: 'tools/call', params: { name: 'service_list' } });
+  assert.deepEqual(await ended, [0, null]);
+  assert.deepEqual(await readdir(folder), []);
 });
 
 /** The pid namespaces of a process and all its descendants. */

@@ -41,7 +41,7 @@ test('the next page is told', () => {
 
 test('the status names every part', () => {
   const text = render('network.status');
-  for (const part of ['mode sandbox', 'clusterIps used=1 free=99', 'default web 10.201.0.1 80 1 1', 'wireguard none', 'inSync', 'repairs=0']) {
+  for (const part of ['mode sandbox', 'clusterIps used=1 free=99', 'name=web clusterIp=10.201.0.1 port=80', 'wireguard none', 'inSync', 'repairs=0']) {
     assert.ok(text.includes(part), `${part} is missing in:\n${text}`);
   }
 });

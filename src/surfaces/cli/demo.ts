@@ -33,9 +33,12 @@ const SERVER = "require('node:http').createServer((_, answer) => answer.end(proc
 /** A change counts only once the kernel holds it. */
 const enforced = z.literal(true);
 
-/** Runs the demo. 0 when every step was observed, else 1; 128 + n when signal n stopped it. */
-export async function demo(argv: readonly string[], signal: AbortSignal = stopSignal()): Promise<number> {
+/** Runs the demo. 0 when every step was observed, else 1, also when nobody reads it to its end; 128 + n when signal n stopped it. */
+export async function demo(argv: readonly string[], stop: AbortSignal = stopSignal()): Promise<number> {
   parseArguments({ args: [...argv], options: {} });
+  const unread = new AbortController();
+  process.stdout.on('error', () => unread.abort());
+  const signal = AbortSignal.any([stop, unread.signal]);
   const screen = createScreen(process.stdout);
   const startedAt = performance.now();
   screen.title('Clawbernetes networking: a service on the real kernel, asked for through MCP tools');
@@ -44,7 +47,7 @@ export async function demo(argv: readonly string[], signal: AbortSignal = stopSi
     screen.done(`Every step was observed, in ${((performance.now() - startedAt) / 1_000).toFixed(1)} s.`);
     return 0;
   } catch (error) {
-    if (signal.aborted) return stoppedExitCode(signal);
+    if (signal.aborted) return stoppedExitCode(stop);
     showFailure(screen, error);
     return 1;
   }

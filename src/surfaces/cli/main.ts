@@ -5,33 +5,31 @@ import { errorText, UsageError, type Subcommand } from './usage.ts';
 
 interface Entry {
   readonly summary: string;
+  /** It has things to close when the reader of its output goes away, so it sees to that itself. */
+  readonly watchesOutput?: true;
   readonly load: () => Promise<Subcommand>;
 }
 
 /** Loaded on demand: a command that is run by the hundred in a script must not pay for the others. */
 const SUBCOMMANDS: Readonly<Record<string, Entry>> = {
   up: { summary: "run this machine's agent in the foreground (root)", load: async () => (await import('./up.ts')).up },
-  mcp: { summary: 'serve the commands as MCP tools on stdio', load: async () => (await import('./mcp.ts')).mcp },
+  mcp: { summary: 'serve the commands as MCP tools on stdio', watchesOutput: true, load: async () => (await import('./mcp.ts')).mcp },
   invoke: { summary: 'run one command of the agent, JSON in and out', load: async () => (await import('./invoke.ts')).invoke },
   sandbox: { summary: 'run a shell or a program beside an agent in a fresh sandbox', load: async () => (await import('./sandbox.ts')).sandbox },
   status: { summary: 'show what the agent runs', load: async () => (await import('./status.ts')).status },
   doctor: { summary: 'check what this machine lacks', load: async () => (await import('./doctor.ts')).doctor },
-  demo: { summary: 'see a service balance real connections, in a sandbox', load: loadDemo },
+  demo: { summary: 'see a service balance real connections, in a sandbox', watchesOutput: true, load: loadDemo },
   cleanup: { summary: 'remove every kernel object of the agent (root)', load: async () => (await import('./cleanup.ts')).cleanup },
 };
 
 /** Runs the command line and gives its exit code: 0 done, 1 failed, 2 wrong usage; `sandbox` gives its command's. */
 export async function main(argv: string[]): Promise<number> {
   process.env['PATH'] = systemSearchPath(process.env['PATH']);
-  // A reader that has seen enough, as in `clawnode status | head -1`, is no error.
-  process.stdout.on('error', (error) => {
-    if ('code' in error && error.code === 'EPIPE') process.exit(0);
-    throw error;
-  });
   const [name, ...rest] = argv;
+  const entry = name === undefined || !Object.hasOwn(SUBCOMMANDS, name) ? undefined : SUBCOMMANDS[name];
+  if (entry?.watchesOutput !== true || wantsHelp(rest)) endWithReader();
   if (name === '--version') return print(`${(await import('../../version.ts')).version()}\n`);
   if (name === '--help' || name === '-h' || name === 'help') return print(helpText());
-  const entry = name === undefined || !Object.hasOwn(SUBCOMMANDS, name) ? undefined : SUBCOMMANDS[name];
   if (name === undefined || entry === undefined) {
     process.stderr.write(name === undefined ? helpText() : `clawnode: there is no subcommand ${JSON.stringify(name)}; try \`clawnode --help\`\n`);
     return 2;
@@ -39,6 +37,14 @@ export async function main(argv: string[]): Promise<number> {
   const subcommand = await entry.load();
   if (wantsHelp(rest)) return print(subcommand.help);
   return runSubcommand(name, subcommand, rest);
+}
+
+/** A reader that has seen enough, as in `clawnode status | head -1`, is no error. */
+function endWithReader(): void {
+  process.stdout.on('error', (error) => {
+    if ('code' in error && error.code === 'EPIPE') process.exit(0);
+    throw error;
+  });
 }
 
 async function runSubcommand(name: string, subcommand: Subcommand, argv: string[]): Promise<number> {
