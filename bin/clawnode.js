@@ -12,6 +12,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 
 const NEEDED = [24, 16];
 const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR2'];
+const STOP_GRACE_MS = 30000;
 /** Holds the pid of the launcher that started this process; removed at once, so that no program started later inherits it. */
 const LAUNCHER = 'CLAWNODE_LAUNCHER_PID';
 
@@ -87,8 +88,10 @@ function stopWithLauncher() {
   if (!process.connected) stopInGoodOrder();
 }
 
+/** As if a terminal had been closed: a shell in a sandbox ignores SIGTERM, and minds SIGHUP. */
 function stopInGoodOrder() {
-  process.kill(process.pid, 'SIGTERM');
+  process.kill(process.pid, 'SIGHUP');
+  setTimeout(() => process.kill(process.pid, 'SIGKILL'), STOP_GRACE_MS).unref();
 }
 
 function isNewEnough(version) {

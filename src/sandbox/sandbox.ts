@@ -53,11 +53,14 @@ export async function openSandbox(options: SandboxOptions, signal: AbortSignal):
   const shared = await createSharedDirectory();
   let init: Init | undefined;
   let publication: Publication | undefined;
-  const close = async (): Promise<void> => {
-    await publication?.close();
-    publication = undefined;
-    await init?.stop();
-    await shared.remove();
+  let closing: Promise<void> | undefined;
+  const close = (): Promise<void> => {
+    closing ??= (async () => {
+      await publication?.close();
+      await init?.stop();
+      await shared.remove();
+    })();
+    return closing;
   };
   try {
     const agent = options.agent?.(shared) ?? agentArgv(shared, options);

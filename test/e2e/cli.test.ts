@@ -76,6 +76,41 @@ test('the ingress of a sandbox answers outside, on the published port', async ()
   assert.deepEqual(await ended, [0, null]);
 });
 
+test('a killed agent is back by itself, and its services answer all the while', async () => {
+  const server = `require('http').createServer((q, s) => s.end('hello')).listen(8080)`;
+  const workload = JSON.stringify({ name: 'web', labels: { app: 'web' }, command: [process.execPath, '-e', server] });
+  const client = `
+    const ask = async () => { try { return await (await fetch('http://10.201.0.1')).text(); } catch (error) { return String(error.cause ?? error); } };
+    while (await ask() !== 'hello') await new Promise((resolve) => setTimeout(resolve, 20));
+    const answers = new Map();
+    const end = Date.now() + 3000;
+    console.log('serving');
+    while (Date.now() < end) { const answer = await ask(); answers.set(answer, (answers.get(answer) ?? 0) + 1); }
+    console.log(JSON.stringify([...answers.keys()]));`;
+  const { exitCode, stdout, stderr } = await runProcess(
+    [
+      ...program,
+      'sandbox',
+      '--',
+      ...script(`
+        $CLAW invoke workload.run "$WORKLOAD" >/dev/null
+        $CLAW invoke service.create '{"name":"web","selector":{"app":"web"},"port":80,"targetPort":8080}' >/dev/null
+        "$NODE" --input-type=module -e "$CLIENT" >/run/client & client=$!
+        until grep -q serving /run/client; do sleep 0.02; done
+        for round in 1 2 3; do
+          pkill -KILL -f '^[^ ]*node [^ ]*/agent-process'
+          until $CLAW invoke service.get '{"name":"web"}' >/run/answer 2>/dev/null; do sleep 0.05; done
+        done
+        cat /run/answer; wait $client; tail -1 /run/client`),
+    ],
+    { env: { WORKLOAD: workload, CLIENT: client, NODE: process.execPath } },
+  );
+  assert.equal(exitCode, 0, stderr);
+  const [service = '', answers = ''] = stdout.trim().split('\n');
+  assert.equal(JSON.parse(service).liveEndpoints.length, 1);
+  assert.deepEqual(JSON.parse(answers), ['hello']);
+});
+
 /** Status and body of a request with this Host, which fetch would not send. */
 function ask(url: string, host: string): Promise<string> {
   return new Promise((resolve, reject) => {

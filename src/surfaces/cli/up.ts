@@ -1,8 +1,6 @@
 /** `clawnode up`: this machine's agent in the foreground; it has no logic of the agent's. */
 import { once } from 'node:events';
 import { geteuid } from 'node:process';
-import { pino } from 'pino';
-import { openAgent } from '../../agent.ts';
 import { ClawError } from '../../errors.ts';
 import { connectAgent, DEFAULT_SOCKET_PATH } from '../agent-client.ts';
 import { stoppedExitCode, stopSignal } from './stop-signal.ts';
@@ -42,6 +40,8 @@ Exit code: 0 stopped on request, 1 could not start or failed.
       });
     }
     const stop = stopSignal();
+    // Its help must not take the time that loading an agent takes.
+    const [{ openAgent }, { pino }] = await Promise.all([import('../../agent.ts'), import('pino')]);
     try {
       const agent = await openAgent(
         {
