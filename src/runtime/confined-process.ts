@@ -1,10 +1,9 @@
 /** Starts a confined process in the agent's network namespace that outlives the agent, such as the ingress proxy; it never restarts it. */
-import { rm } from 'node:fs/promises';
 import { ClawError } from '../errors.ts';
 import { planViews, type Exposure } from './confinement.ts';
 import { readLogTail } from './log-tail.ts';
 import type { ProcessIdentity } from './process-table.ts';
-import { launch, lockIsFree, readRun, terminate } from './supervisor.ts';
+import { launch, lockIsFree, readRun, removeProcess } from './supervisor.ts';
 
 export { isAlive, type ProcessIdentity } from './process-table.ts';
 
@@ -54,7 +53,6 @@ export function readConfinedLog(directory: string, tail: number): Promise<string
 }
 
 /** TERM, grace, KILL; resolves when nothing of it is left, its directory neither. Idempotent. */
-export async function stopConfinedProcess(directory: string, options: { graceMs: number }, signal: AbortSignal): Promise<void> {
-  await terminate(directory, options, signal);
-  await rm(directory, { recursive: true, force: true });
+export function stopConfinedProcess(directory: string, options: { graceMs: number }, signal: AbortSignal): Promise<void> {
+  return removeProcess(directory, options, signal);
 }

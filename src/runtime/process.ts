@@ -5,7 +5,8 @@ import { ClawError } from '../errors.ts';
 import { workloadId } from '../model/workload.ts';
 import { planViews } from './confinement.ts';
 import { readLogTail } from './log-tail.ts';
-import { removeProcess, superviseProcess, type SupervisedProcess } from './supervised-process.ts';
+import { superviseProcess, type SupervisedProcess } from './supervised-process.ts';
+import { removeProcess } from './supervisor.ts';
 
 export interface ProcessSpec {
   /** Eight hex digits. */

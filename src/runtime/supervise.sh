@@ -19,6 +19,8 @@ here=${0%/*}
 
 exec 9>>"$directory/lock"
 flock --nonblock 9 || exit 75
+# The directory may have been removed, and even made again, between the two lines above.
+[ "$directory/lock" -ef "/proc/$$/fd/9" ] || exit 75
 
 # A supervisor that was started twice for one run (its agent died before it knew) must not run the command again.
 if [ -e "$directory/run" ]; then

@@ -1,6 +1,5 @@
 /** The life of one workload process: brings it up or adopts it, notices its end, applies the restart policy; one act at a time. */
 import { watch, type FSWatcher } from 'node:fs';
-import { rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ClawError, toClawError } from '../errors.ts';
@@ -8,7 +7,7 @@ import { planViews } from './confinement.ts';
 import { isAlive } from './process-table.ts';
 import type { ObservedProcess, ProcessSpec } from './process.ts';
 import { nextDelayMs } from './restart-backoff.ts';
-import { launch, lockIsFree, readRun, terminate, type RecordedRun } from './supervisor.ts';
+import { launch, lockIsFree, readRun, removeProcess, type RecordedRun } from './supervisor.ts';
 
 export interface SupervisedProcess {
   readonly observed: () => ObservedProcess;
@@ -193,10 +192,4 @@ export function superviseProcess(firstSpec: ProcessSpec, options: SupervisedProc
       await acts;
     },
   };
-}
-
-/** Ends what runs in the directory and removes it. Idempotent. */
-export async function removeProcess(directory: string, options: { graceMs: number }, signal: AbortSignal): Promise<void> {
-  await terminate(directory, options, signal);
-  await rm(directory, { recursive: true, force: true });
 }

@@ -1,4 +1,5 @@
 /** One directory, one supervised process: launches `supervise.sh`, reads what it recorded, ends it; it holds no state and no policy. */
+import { existsSync } from 'node:fs';
 import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -42,6 +43,7 @@ const LOCK_HELD = 75;
 const START_TIMEOUT_MS = 20_000;
 const START_POLL_MS = 5;
 const KILL_WAIT_MS = 5000;
+const RECORD_WAIT_MS = 2000;
 
 /**
  * Launches a run and resolves when its command runs or its end is recorded; also when another supervisor has the directory: then with
@@ -94,20 +96,41 @@ export async function readRun(directory: string): Promise<RecordedRun | undefine
   return { ...ended, failure: told === '' ? 'it ended before its command ran' : told };
 }
 
-/** TERM, then KILL after `graceMs`; resolves when nothing of the run is left. Throws ClawError `WORKLOAD_FAILED` when something is. */
-export async function terminate(directory: string, { graceMs }: { graceMs: number }, signal: AbortSignal): Promise<void> {
-  if ((await readIfThere(join(directory, 'lock'))) === undefined) return;
-  const recorded = await readRun(directory);
-  if (recorded !== undefined && recorded.phase !== 'ended') signalProcess(recorded, 'SIGTERM');
+/**
+ * TERM, then KILL after `graceMs`; resolves when nothing of the run is left, its directory neither. Idempotent, also for a directory that
+ * never was. Throws ClawError `WORKLOAD_FAILED` when something does not end.
+ */
+export async function removeProcess(directory: string, { graceMs }: { graceMs: number }, signal: AbortSignal): Promise<void> {
+  if (!existsSync(directory)) return;
+  await terminate(directory, graceMs, signal);
+  // Under the lock, so that a supervisor that is only now coming up finds its directory taken or gone, never half removed.
+  await run(['flock', join(directory, 'lock'), 'rm', '--recursive', '--force', directory], { signal });
+}
+
+async function terminate(directory: string, graceMs: number, signal: AbortSignal): Promise<void> {
+  const living = await findLiving(directory, signal);
+  if (living === 'nothing') return;
+  if (living !== undefined) signalProcess(living, 'SIGTERM');
   if (await lockIsFree(directory, graceMs, signal)) return;
   // The supervisor's death kills its runner, that of the runner PID 1 inside, and that everything else: the kernel's parent death signal.
-  const last = await readRun(directory);
-  if (last !== undefined && last.phase !== 'ended') signalProcess(last, 'SIGKILL');
-  if (await lockIsFree(directory, KILL_WAIT_MS, signal)) return;
+  if (living !== undefined) signalProcess(living, 'SIGKILL');
+  if (living !== undefined && (await lockIsFree(directory, KILL_WAIT_MS, signal))) return;
   // One that was killed in the moment between a fork and the child's request for that signal leaves an orphan; it has the lock open.
   for (const holder of holdersOf(join(directory, 'lock'))) signalProcess(holder, 'SIGKILL');
   if (await lockIsFree(directory, KILL_WAIT_MS, signal)) return;
   throw new ClawError('WORKLOAD_FAILED', `processes of ${directory} do not end`, { hint: 'A process in uninterruptible sleep ends with its I/O.' });
+}
+
+/** The supervisor; one that has just come up holds the lock before it is on record. Undefined when somebody else holds it. */
+async function findLiving(directory: string, signal: AbortSignal): Promise<RecordedRun | 'nothing' | undefined> {
+  const deadline = Date.now() + RECORD_WAIT_MS;
+  for (;;) {
+    const recorded = await readRun(directory);
+    if (recorded !== undefined && recorded.phase !== 'ended') return recorded;
+    if (await lockIsFree(directory, 0, signal)) return 'nothing';
+    if (Date.now() > deadline) return undefined;
+    await delay(START_POLL_MS, undefined, { signal });
+  }
 }
 
 /** Whether everything that belongs to the run is gone, waiting for it so long. */

@@ -126,6 +126,6 @@ test('closing the runtime stops nothing', async (t) => {
   const wanted = await fixture.spec('b6000001', ['sleep', '7654398']);
   await fixture.runtime.start(wanted, signal);
   await fixture.runtime.close();
-  assert.equal((await pidsOf('^sleep 7654398')).length, 1);
+  await until(async () => ((await pidsOf('^sleep 7654398')).length === 1 ? true : undefined));
   await assert.rejects(fixture.runtime.start(wanted, signal), { code: 'CANCELLED' });
 });
