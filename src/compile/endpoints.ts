@@ -1,11 +1,11 @@
 /** Who stands behind a service: its explicit endpoints, or the workloads that its selector matches. Pure. */
-import { matches } from '../model/name.ts';
+import { matches, type Labels } from '../model/name.ts';
 import type { Port } from '../model/address.ts';
 import type { Desired, Endpoint, EndpointPort, Observed } from '../model/observed.ts';
 import type { Service, ServicePort } from '../model/service.ts';
 import type { Workload } from '../model/workload.ts';
 
-/** All endpoints of one service, by ascending IP order of their workloads' names; a stopping or ended workload is none. */
+/** All endpoints of one service, in the order of their workloads' names or as given. */
 export type EndpointsOf = (service: Service) => readonly Endpoint[];
 
 /**
@@ -16,9 +16,10 @@ export type EndpointsOf = (service: Service) => readonly Endpoint[];
 export function endpointLookup(desired: Desired, observed: Observed): EndpointsOf {
   const index = indexWorkloads(desired.workloads.values());
   return (service) => {
-    if (service.selector === undefined) return explicitEndpoints(service);
-    return candidates(index, service.namespace, service.selector)
-      .filter((workload) => matches(service.selector ?? {}, workload.labels))
+    const { selector } = service;
+    if (selector === undefined) return explicitEndpoints(service);
+    return candidates(index, service.namespace, selector)
+      .filter((workload) => matches(selector, workload.labels))
       .flatMap((workload) => workloadEndpoint(service, workload, observed.workloads.get(workload.id)?.state) ?? []);
   };
 }
@@ -38,10 +39,10 @@ function indexWorkloads(workloads: Iterable<Workload>): ReadonlyMap<string, read
   return index;
 }
 
-/** The shortest list of workloads that carry one of the selector's labels. */
-function candidates(index: ReadonlyMap<string, readonly Workload[]>, namespace: string, selector: Service['selector']): readonly Workload[] {
-  const lists = Object.entries(selector ?? {}).map(([key, value]) => index.get(indexKey(namespace, key, value)) ?? []);
-  return lists.reduce((shortest, list) => (list.length < shortest.length ? list : shortest), lists[0] ?? []);
+/** The shortest list of workloads that carry one of the selector's labels; none for a selector without labels. */
+function candidates(index: ReadonlyMap<string, readonly Workload[]>, namespace: string, selector: Labels): readonly Workload[] {
+  const lists = Object.entries(selector).map(([key, value]) => index.get(indexKey(namespace, key, value)) ?? []);
+  return lists.toSorted((a, b) => a.length - b.length)[0] ?? [];
 }
 
 function workloadEndpoint(service: Service, workload: Workload, state: string | undefined): Endpoint | undefined {

@@ -1,5 +1,5 @@
 /** The veth pairs and addresses of this node's workloads. Pure. */
-import { bounds, toNumber, type Ipv4 } from '../model/address.ts';
+import { bounds, type Ipv4 } from '../model/address.ts';
 import { WORKLOAD_INTERFACE_PREFIX, type Node } from '../model/node.ts';
 import type { Workload } from '../model/workload.ts';
 import type { NodeNetwork, WorkloadLink } from './kernel-state.ts';
@@ -28,6 +28,5 @@ export function compileNodeNetwork(node: Node): NodeNetwork {
 
 /** A locally administered MAC that follows from the address: the same after every restart, unique while the address is. */
 function macOf(prefix: string, ip: Ipv4): string {
-  const hex = toNumber(ip).toString(16).padStart(8, '0');
-  return `${prefix}:${hex.match(/../g)?.join(':') ?? ''}`;
+  return [prefix, ...ip.split('.').map((octet) => Number(octet).toString(16).padStart(2, '0'))].join(':');
 }

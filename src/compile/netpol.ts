@@ -74,13 +74,10 @@ export function compileRaw(links: readonly WorkloadLink[]): TableState {
  * Whatever interface it does not know is dropped.
  */
 function dispatch(chain: string, direction: '-i' | '-o', links: readonly WorkloadLink[], rule: (link: WorkloadLink) => string): [string, Rules][] {
-  const byDigit = Map.groupBy(links, (link) => link.id.charAt(0));
-  const digits = [...byDigit.keys()].toSorted();
+  const inOrder = links.toSorted((a, b) => (a.id < b.id ? -1 : 1));
+  const byDigit = [...Map.groupBy(inOrder, (link) => link.id.charAt(0))];
   return [
-    [chain, [...digits.map((digit) => `${direction} ${WORKLOAD_INTERFACE_PREFIX}${digit}+ -g ${chain}-${digit}`), '-j DROP']],
-    ...digits.map((digit): [string, Rules] => {
-      const group = (byDigit.get(digit) ?? []).toSorted((a, b) => (a.id < b.id ? -1 : 1));
-      return [`${chain}-${digit}`, [...group.map(rule), '-j DROP']];
-    }),
+    [chain, [...byDigit.map(([digit]) => `${direction} ${WORKLOAD_INTERFACE_PREFIX}${digit}+ -g ${chain}-${digit}`), '-j DROP']],
+    ...byDigit.map(([digit, group]): [string, Rules] => [`${chain}-${digit}`, [...group.map(rule), '-j DROP']]),
   ];
 }

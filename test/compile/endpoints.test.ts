@@ -37,7 +37,8 @@ test('a workload of another namespace, with another label, or not observed at al
   assert.deepEqual(endpointLookup(desired({ workloads: [unseen] }), observed([]))(service), []);
 });
 
-test('a service with neither selector nor endpoints has none', () => {
+test('a service with neither selector nor endpoints, or with a selector without labels, has none', () => {
+  assert.deepEqual(endpoints(aService({ selector: {} }), [aWorkload({})]), []);
   assert.deepEqual(endpoints(aService({}), [aWorkload({})]), []);
 });
 

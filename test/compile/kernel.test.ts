@@ -83,3 +83,12 @@ test('rules of a service that did not change are the same array', () => {
   const chain = [...first.keys()].find((name) => name.startsWith('CLAW-S-')) ?? '';
   assert.equal(first.get(chain), second.get(chain));
 });
+
+test('the same service with other endpoints gets other rules in the same chain', () => {
+  const state = desired({ services: [aService({ selector: { app: 'web' } })], workloads: three });
+  const before = compile(state, observed(three)).iptables.nat.chains;
+  const after = compile(state, observed(three, { '0000000a': 'restarting' })).iptables.nat.chains;
+  assert.deepEqual([...after.keys()], [...before.keys()]);
+  const chain = [...after.keys()].find((name) => name.startsWith('CLAW-S-')) ?? '';
+  assert.deepEqual([before.get(chain)?.length, after.get(chain)?.length], [3, 2]);
+});
