@@ -2,7 +2,7 @@
  * Runs the tests: unit tests as they are, kernel tests each in namespaces of its own, end-to-end tests one after the other.
  * It never touches the network of the machine. Usage: `node scripts/run-tests.ts [--unit] [part of a file name ...]`.
  */
-import { existsSync, globSync, readlinkSync, writeSync } from 'node:fs';
+import { existsSync, globSync, readlinkSync } from 'node:fs';
 import { relative, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { toClawError } from '../src/errors.ts';
@@ -47,7 +47,10 @@ async function runAll(): Promise<number> {
 /** Called in the namespaces: runs the one file and tells the result on the last line of stdout. */
 async function runInside(file: string): Promise<void> {
   const { results } = await runFiles([file], { concurrency: 1, signal: stopping.signal });
-  writeSync(1, `${JSON.stringify(results[0] ?? emptyResult(file))}\n`);
+  // A pipe takes 64 KiB at once; only the callback tells that all of it is written.
+  const { promise, resolve: written } = Promise.withResolvers<void>();
+  process.stdout.write(`${JSON.stringify(results[0] ?? emptyResult(file))}\n`, () => written());
+  await promise;
 }
 
 function select(): { unit: string[]; kernel: string[]; e2e: string[] } {

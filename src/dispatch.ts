@@ -111,7 +111,7 @@ function refuseNotYet(tool: Tool, params: unknown): void {
 }
 
 function parseInput(tool: Tool, params: unknown): unknown {
-  const result = tool.input.safeParse(params ?? {});
+  const result = tool.input.safeParse(params ?? {}, { reportInput: true });
   if (result.success) return result.data;
   throw invalidArguments(tool, result.error);
 }
@@ -131,12 +131,23 @@ function invalidArguments(tool: Tool, error: z.ZodError): ClawError {
     });
   }
   const path = pathText(issue.path);
-  return new ClawError('INVALID_ARGUMENT', `${path === '' ? 'the arguments' : path}: ${issue.message}${more}`, {
+  return new ClawError('INVALID_ARGUMENT', `${path === '' ? 'the arguments' : path}: ${wordsOf(issue)}${more}`, {
     ...(path === '' ? {} : { path }),
     hint: `${tool.command} takes ${Object.keys(tool.input.shape).join(', ')}.`,
     cause: error,
   });
 }
+
+/** The issue in words, always with the value that was given: zod tells only its type, our own messages often the value itself. */
+function wordsOf(issue: z.core.$ZodIssue): string {
+  if (issue.code === 'invalid_key') return issue.issues[0]?.message ?? issue.message;
+  if (issue.input === undefined) return 'is missing';
+  const words = issue.message.replace(/^(Invalid (input|option)|Too (small|big)): /, '');
+  const value = JSON.stringify(issue.input) ?? typeof issue.input;
+  return words.includes(value) ? words : `${words}, got ${value.length > MAX_SHOWN ? `${value.slice(0, MAX_SHOWN - 3)}...` : value}`;
+}
+
+const MAX_SHOWN = 60;
 
 function pathText(path: readonly PropertyKey[]): string {
   return path.map((part, index) => (typeof part === 'number' ? `[${part}]` : `${index === 0 ? '' : '.'}${String(part)}`)).join('');

@@ -19,8 +19,8 @@ export type Cidr = z.infer<typeof cidr>;
 /** A transport port, 1 to 65535. */
 export const port = z
   .int({ error: (issue) => `${quote(issue.input)} is not a port number` })
-  .min(1, { error: (issue) => `port ${String(issue.input)} is below 1` })
-  .max(65535, { error: (issue) => `port ${String(issue.input)} is above 65535` })
+  .min(1, { error: (issue) => `${String(issue.input)} is below 1, the lowest port` })
+  .max(65535, { error: (issue) => `${String(issue.input)} is above 65535, the highest port` })
   .brand('Port');
 export type Port = z.infer<typeof port>;
 
