@@ -1,4 +1,6 @@
 /** `clawnode invoke` as a script uses it, and the workloads that the end-to-end tests run by it. It talks to the agent in no other way. */
+import { once } from 'node:events';
+import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import { clawnode, type Outcome } from '../cli/cli-process.ts';
@@ -28,15 +30,24 @@ export function runWebWorkload(name: string, labels: Readonly<Record<string, str
 }
 
 /** Waits until it answers itself, without any service: a workload runs before its program listens. Throws after 10 s. */
-export async function answering(ip: string, port = SERVED_PORT): Promise<void> {
+export async function answering(ip: string, { speaksHttp = true }: { speaksHttp?: boolean } = {}): Promise<void> {
   for (let attempt = 0; ; attempt += 1) {
     try {
-      await ask({ host: ip, port });
+      await (speaksHttp ? ask({ host: ip, port: SERVED_PORT }) : accepts(ip));
       return;
     } catch (error) {
       if (attempt === 400) throw error;
       await delay(25);
     }
+  }
+}
+
+async function accepts(ip: string): Promise<void> {
+  const socket = connect({ host: ip, port: SERVED_PORT });
+  try {
+    await once(socket, 'connect');
+  } finally {
+    socket.destroy();
   }
 }
 

@@ -1,6 +1,7 @@
 /**
  * HTTP clients of the end-to-end tests: every request is a connection of its own, so that the kernel balances each. Run as
- * a program it is the client inside a workload: `node fixture-requests.ts '{"host", "port", "count", "parallel"}'` prints a spread.
+ * a program it is the client inside a workload: `node fixture-requests.ts '{"host", "port", "parallel", "count"}'` prints a
+ * spread, and with `tellEveryMs` instead of `count` one after the other, each of all requests so far.
  */
 import { request } from 'node:http';
 import { performance } from 'node:perf_hooks';
@@ -63,6 +64,8 @@ export async function askMany(to: Target, { count, parallel }: { count: number; 
 }
 
 export interface Stream {
+  /** All so far. */
+  readonly samples: readonly Sample[];
   /** Ends the clients and gives every sample, once the last request has ended. */
   stop(): Promise<Sample[]>;
 }
@@ -79,6 +82,7 @@ export function keepAsking(to: Target, { parallel, pauseMs }: { parallel: number
   };
   const clients = Promise.all(Array.from({ length: parallel }, client));
   return {
+    samples,
     stop: async () => {
       stopping.abort();
       await clients;
@@ -103,6 +107,16 @@ export function failureOf(error: unknown): string {
 }
 
 if (import.meta.main) {
-  const given = z.object({ ...target.shape, count: z.int(), parallel: z.int() }).parse(JSON.parse(process.argv[2] ?? ''));
-  process.stdout.write(`${JSON.stringify(await askMany(given, given))}\n`);
+  const { tellEveryMs, count, parallel, ...to } = z
+    .object({ ...target.shape, parallel: z.int(), count: z.int().optional(), tellEveryMs: z.int().optional() })
+    .parse(JSON.parse(process.argv[2] ?? ''));
+  if (count !== undefined) tell(await askMany(to, { count, parallel }));
+  if (tellEveryMs !== undefined) {
+    const stream = keepAsking(to, { parallel, pauseMs: 10 });
+    setInterval(() => tell(spreadOf(stream.samples)), tellEveryMs);
+  }
+}
+
+function tell(seen: Spread): void {
+  process.stdout.write(`${JSON.stringify(seen)}\n`);
 }

@@ -1,0 +1,91 @@
+/** Kills the agent, its restore process and the proxy with SIGKILL at random moments and measures how long each takes to be back. */
+import { performance } from 'node:perf_hooks';
+import { setTimeout as delay } from 'node:timers/promises';
+import { ClawError } from '../../src/errors.ts';
+import { connectAgent } from '../../src/surfaces/agent-client.ts';
+import { isAgent, isProxy, isRestore, killAll } from './fixture-processes.ts';
+import { randomFrom } from './fixture-random.ts';
+import { sampleOf, type Target } from './fixture-requests.ts';
+
+export interface KillPlan {
+  readonly kills: number;
+  readonly restoreKills: number;
+  readonly proxyKills: number;
+  readonly seed: number;
+  readonly socketPath: string;
+  /** Answers again when the proxy is back. */
+  readonly ingress: Target;
+}
+
+export interface Killed {
+  readonly kills: { agent: number; whileStarting: number; restore: number; proxy: number };
+  /** From a kill of the agent to the next one's first answer, for each kill after which one became ready. */
+  readonly readyMs: number[];
+  /** From just before a kill of the proxy until the ingress answered again. */
+  readonly proxyGaps: { readonly fromMs: number; readonly toMs: number }[];
+}
+
+/** The longest pause between ready and the next kill, and the longest life of an agent that is killed while it starts. */
+const MOST_PAUSE_MS = 400;
+const MOST_START_MS = 500;
+const BACK_TIMEOUT_MS = 20_000;
+
+/** Every third agent is killed before it was ready, at any moment of its start. */
+export async function killAtRandom(plan: KillPlan): Promise<Killed> {
+  const random = randomFrom(plan.seed);
+  const killed: Killed = { kills: { agent: 0, whileStarting: 0, restore: 0, proxy: 0 }, readyMs: [], proxyGaps: [] };
+  const others = [...Array<'restore'>(plan.restoreKills).fill('restore'), ...Array<'proxy'>(plan.proxyKills).fill('proxy')];
+  while (killed.kills.agent < plan.kills) {
+    await delay(random.below(MOST_PAUSE_MS));
+    // The others are spread over the run: one before about every fourth kill of the agent.
+    if (others.length > 0 && random.below(plan.kills - killed.kills.agent) < others.length) {
+      const [which] = others.splice(random.below(others.length), 1);
+      if (which === 'restore') killed.kills.restore += (await killAll(isRestore, 'SIGKILL')).length;
+      if (which === 'proxy') killed.proxyGaps.push(await killProxy(plan.ingress, killed));
+      await delay(random.below(MOST_PAUSE_MS));
+    }
+    let fromMs = performance.now();
+    let pids = await killAgent(killed);
+    if (random.below(3) === 0 && killed.kills.agent < plan.kills) {
+      await delay(50 + random.below(MOST_START_MS));
+      fromMs = performance.now();
+      pids = await killAgent(killed);
+      killed.kills.whileStarting += pids.length;
+    }
+    await readyAgain(plan.socketPath, pids);
+    killed.readyMs.push(performance.now() - fromMs);
+  }
+  return killed;
+}
+
+/** Waits until an agent answers that is none of these. Throws when none does in time. */
+export async function readyAgain(socketPath: string, than: readonly number[]): Promise<number> {
+  const agent = connectAgent(socketPath);
+  const deadline = AbortSignal.timeout(BACK_TIMEOUT_MS);
+  while (!deadline.aborted) {
+    try {
+      const { pid } = await agent.health(deadline);
+      if (!than.includes(pid)) return pid;
+    } catch (error) {
+      if (!(error instanceof ClawError && (error.code === 'AGENT_UNREACHABLE' || error.code === 'CANCELLED'))) throw error;
+    }
+    await delay(5);
+  }
+  throw new Error(`no agent was ready ${BACK_TIMEOUT_MS} ms after the last had been killed`);
+}
+
+async function killAgent(killed: Killed): Promise<number[]> {
+  const pids = await killAll(isAgent, 'SIGKILL');
+  killed.kills.agent += pids.length;
+  return pids;
+}
+
+async function killProxy(ingress: Target, killed: Killed): Promise<Killed['proxyGaps'][number]> {
+  const fromMs = performance.now();
+  killed.kills.proxy += (await killAll(isProxy, 'SIGKILL')).length;
+  for (let sample = await sampleOf(ingress); sample.who === undefined; sample = await sampleOf(ingress)) {
+    if (performance.now() - fromMs > BACK_TIMEOUT_MS) throw new Error(`the ingress did not answer ${BACK_TIMEOUT_MS} ms after its proxy had been killed: ${sample.failure ?? ''}`);
+    await delay(10);
+  }
+  return { fromMs, toMs: performance.now() };
+}
