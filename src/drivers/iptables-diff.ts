@@ -9,6 +9,8 @@ export interface TableDifference {
   readonly created: readonly ChainRules[];
   /** Chains whose rules differ; each is rewritten whole. */
   readonly rewritten: readonly ChainRules[];
+  /** `-I` lines for chains of ours that only get some rules more. */
+  readonly inserted: readonly string[];
   /** `-D`, `-I` and `-A` lines for foreign chains. */
   readonly jumps: readonly string[];
   /** Chains to delete. */
@@ -21,10 +23,11 @@ export interface ChainRules {
 }
 
 export function diffTable(programmed: ProgrammedTable, desired: TableState): TableDifference {
-  const { created, rewritten } = changedChains(programmed.chains, desired.chains);
+  const { created, rewritten, inserted } = changedChains(programmed.chains, desired.chains);
   return {
     created,
     rewritten,
+    inserted,
     jumps: diffJumps(programmed.jumps, desired.jumps),
     stale: programmed.chains === desired.chains ? [] : [...programmed.chains.keys()].filter((name) => !desired.chains.has(name)),
   };
@@ -43,19 +46,41 @@ export function asProgrammed(desired: TableState): ProgrammedTable {
   return { chains: desired.chains, jumps };
 }
 
-function changedChains(programmed: ReadonlyMap<string, Rules>, desired: ReadonlyMap<string, Rules>): Pick<TableDifference, 'created' | 'rewritten'> {
+function changedChains(programmed: ReadonlyMap<string, Rules>, desired: ReadonlyMap<string, Rules>): Pick<TableDifference, 'created' | 'rewritten' | 'inserted'> {
   const created: ChainRules[] = [];
   const rewritten: ChainRules[] = [];
-  if (programmed === desired) return { created, rewritten };
+  const inserted: string[] = [];
+  if (programmed === desired) return { created, rewritten, inserted };
   for (const [name, rules] of desired) {
     const known = programmed.get(name);
     // The same array means the same rules, so that one change among thousands of chains costs microseconds.
     if (known === rules || (known !== undefined && sameRules(known, rules))) continue;
     // Declared under another name, a chain of somebody else's would be emptied, and one of ours never found again.
     if (!name.startsWith(OWN_CHAIN_PREFIX)) throw new ClawError('INTERNAL', `chain ${name} does not start with ${OWN_CHAIN_PREFIX}`);
-    (known === undefined ? created : rewritten).push({ name, rules });
+    const lines = known === undefined ? undefined : insertions(name, { known, rules });
+    if (lines !== undefined) inserted.push(...lines);
+    else (known === undefined ? created : rewritten).push({ name, rules });
   }
-  return { created, rewritten };
+  return { created, rewritten, inserted };
+}
+
+/** More new rules than this, and the chain is rewritten: each insertion is looked up by its number. */
+const MOST_INSERTIONS = 16;
+
+/**
+ * The lines that make `known` into `rules` where nothing has to go, undefined where something has. A change that deletes no
+ * rule leaves the kernel nothing to destroy; otherwise nf_tables makes the next change wait for an RCU grace period,
+ * 10 ms and more, before it loads any extension of xtables.
+ */
+function insertions(name: string, { known, rules }: { known: Rules; rules: Rules }): string[] | undefined {
+  if (rules.length - known.length > MOST_INSERTIONS) return undefined;
+  const lines: string[] = [];
+  let kept = 0;
+  for (const [index, rule] of rules.entries()) {
+    if (rule === known[kept]) kept += 1;
+    else lines.push(`-I ${name} ${index + 1} ${rule}`.trimEnd());
+  }
+  return kept === known.length ? lines : undefined;
 }
 
 function sameRules(a: Rules, b: Rules): boolean {

@@ -122,7 +122,7 @@ function executeLine(chains: Chains, line: string, builtin: readonly string[]): 
 }
 
 function insert(rules: string[], chains: Chains, rest: string): void {
-  const [, position = '', rule = ''] = /^(\d+) (.*)$/.exec(rest) ?? [];
+  const [, position = '', rule = ''] = /^(\d+) ?(.*)$/.exec(rest) ?? [];
   if (Number(position) < 1 || Number(position) > rules.length + 1) throw new Error(`bad position: ${rest}`);
   rules.splice(Number(position) - 1, 0, checkedRule(chains, rule));
 }

@@ -60,6 +60,19 @@ COMMIT
   assert.equal(kernel.payloads.at(-1), expected);
 });
 
+test('a chain that only grows gets its new rules inserted in their places; one that loses a rule is rewritten', async () => {
+  const { kernel, driver } = open();
+  const withRules = (rules: string[]) => stateOf({ nat: { chains: { 'CLAW-S': rules }, jumps: [first('OUTPUT', 'CLAW-S')] } });
+  const [a, b, c, d] = ['1', '2', '3', '4'].map((host) => `-d 10.201.0.${host}/32 -j ACCEPT`);
+  assert.ok(a !== undefined && b !== undefined && c !== undefined && d !== undefined);
+  await driver.apply(withRules([b, d]));
+  await driver.apply(withRules([a, b, c, d]));
+  assert.equal(kernel.payloads.at(-1), `*nat\n-I CLAW-S 1 ${a}\n-I CLAW-S 3 ${c}\nCOMMIT\n`);
+  assert.deepEqual(kernel.rules('nat', 'CLAW-S'), [a, b, c, d]);
+  await driver.apply(withRules([a, c, d]));
+  assert.equal(kernel.payloads.at(-1), `*nat\n:CLAW-S - [0:0]\n-A CLAW-S ${a}\n-A CLAW-S ${c}\n-A CLAW-S ${d}\nCOMMIT\n`);
+});
+
 test('any sequence of states is reached, in transactions of any size, and foreign rules stay as they are', async () => {
   const sizes = fc.constantFrom(UNBOUNDED, TINY, { preferredBytes: 1_000, maximumBytes: Infinity });
   await fc.assert(
