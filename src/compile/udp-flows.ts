@@ -4,25 +4,43 @@ import type { Service } from '../model/service.ts';
 import type { EndpointsOf } from './endpoints.ts';
 import type { ConntrackFlush } from './kernel-state.ts';
 
-/** `clusterIp endpointIp` of every UDP translation. */
-export type UdpFlows = ReadonlyMap<string, { readonly clusterIp: Ipv4; readonly endpointIp: Ipv4 }>;
+/** A virtual IP and port, and the endpoint's address and port that it is translated to. */
+export interface UdpFlow {
+  readonly clusterIp: Ipv4;
+  readonly servicePort: number;
+  readonly endpointIp: Ipv4;
+  readonly endpointPort: number;
+}
+
+/** Every UDP translation, by `udpFlowKey`. */
+export type UdpFlows = ReadonlyMap<string, UdpFlow>;
+
+export function udpFlowKey({ clusterIp, servicePort, endpointIp, endpointPort }: UdpFlow): string {
+  return `${clusterIp}:${servicePort} ${endpointIp}:${endpointPort}`;
+}
 
 export function udpFlows(services: Iterable<Service>, endpointsOf: EndpointsOf): UdpFlows {
-  const flows = new Map<string, { clusterIp: Ipv4; endpointIp: Ipv4 }>();
+  const flows = new Map<string, UdpFlow>();
   for (const service of services) {
     if (!service.ports.some((port) => port.protocol === 'udp')) continue;
     for (const endpoint of endpointsOf(service)) {
-      if (!endpoint.healthy || !endpoint.ports.some((port) => port.protocol === 'udp')) continue;
-      flows.set(`${service.clusterIp} ${endpoint.ip}`, { clusterIp: service.clusterIp, endpointIp: endpoint.ip });
+      if (!endpoint.healthy) continue;
+      for (const port of endpoint.ports.filter(({ protocol }) => protocol === 'udp')) {
+        const flow = { clusterIp: service.clusterIp, servicePort: port.servicePort, endpointIp: endpoint.ip, endpointPort: port.port };
+        flows.set(udpFlowKey(flow), flow);
+      }
     }
   }
   return flows;
 }
 
 /**
- * What to flush when `before` has become `after`. A UDP client that goes on sending keeps its entry alive for ever, and
- * with it the way to an endpoint that no longer exists.
+ * What to flush when `before` has become `after`. A UDP client that goes on sending keeps its entry alive for ever, and with
+ * it the way to an endpoint or port that no longer exists. All flows between the two addresses go: what is still wanted is
+ * translated again with its next datagram.
  */
 export function staleUdpFlows(before: UdpFlows, after: UdpFlows): ConntrackFlush[] {
-  return [...before].filter(([key]) => !after.has(key)).map(([, flow]) => ({ type: 'udp-endpoint', ...flow }));
+  const gone = [...before].filter(([key]) => !after.has(key)).map(([, { clusterIp, endpointIp }]) => ({ clusterIp, endpointIp }));
+  const pairs = new Map(gone.map((flow) => [`${flow.clusterIp} ${flow.endpointIp}`, flow]));
+  return [...pairs.values()].map((flow) => ({ type: 'udp-endpoint', ...flow }));
 }

@@ -1,5 +1,5 @@
 /** Reads which UDP flows the kernel still translates; it changes nothing. */
-import type { UdpFlows } from '../compile/udp-flows.ts';
+import { udpFlowKey, type UdpFlow, type UdpFlows } from '../compile/udp-flows.ts';
 import { contains, ipv4, type Cidr, type Ipv4 } from '../model/address.ts';
 import { run } from './exec.ts';
 
@@ -9,18 +9,25 @@ export async function readTranslatedUdp(range: Cidr, signal?: AbortSignal): Prom
   return translatedIn(stdout, range);
 }
 
-/** Each line holds two tuples, of the original direction and of the replies: `... src=A dst=VIP ... src=ENDPOINT dst=A ...`. */
+/** Each line holds two tuples, of the original direction and of the replies: `... dst=VIP sport=P dport=53 src=ENDPOINT dst=A sport=5300 dport=P ...`. */
 export function translatedIn(listing: string, range: Cidr): UdpFlows {
-  const flows = new Map<string, { clusterIp: Ipv4; endpointIp: Ipv4 }>();
+  const flows = new Map<string, UdpFlow>();
   for (const line of listing.split('\n')) {
     const [destination] = addresses(line, 'dst');
     const [, answering] = addresses(line, 'src');
     if (destination === undefined || answering === undefined || !contains(range, destination) || contains(range, answering)) continue;
-    flows.set(`${destination} ${answering}`, { clusterIp: destination, endpointIp: answering });
+    const [servicePort = 0] = ports(line, 'dport');
+    const [, endpointPort = 0] = ports(line, 'sport');
+    const flow = { clusterIp: destination, servicePort, endpointIp: answering, endpointPort };
+    flows.set(udpFlowKey(flow), flow);
   }
   return flows;
 }
 
 function addresses(line: string, name: 'src' | 'dst'): Ipv4[] {
   return [...line.matchAll(new RegExp(`\\b${name}=(\\S+)`, 'g'))].flatMap(([, value]) => ipv4.safeParse(value).data ?? []);
+}
+
+function ports(line: string, name: 'sport' | 'dport'): number[] {
+  return [...line.matchAll(new RegExp(`\\b${name}=(\\d+)`, 'g'))].map(([, value]) => Number(value));
 }
