@@ -25,9 +25,9 @@ import { startLoop } from './reconcile/loop.ts';
 import { startWorkloadController } from './reconcile/workloads.ts';
 import { openConfinedProxy } from './runtime/confined-proxy.ts';
 import { openProcessRuntime } from './runtime/process.ts';
-import { takeStateDirectory } from './state-directory.ts';
+import { KERNEL_LOCK_DIRECTORY, takeKernel, takeStateDirectory } from './state-directory.ts';
 import { openSqliteStore } from './store/sqlite.ts';
-import { openAgentSocket } from './surfaces/agent-socket.ts';
+import { openAgentSocket, refuseTakenSocket } from './surfaces/agent-socket.ts';
 import { peerOf } from './surfaces/peer.ts';
 import { version } from './version.ts';
 
@@ -66,6 +66,10 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
   const config = await readConfig(options.configFile);
   const stateDir = await takeStateDirectory(options.stateDir);
   opened.defer(() => stateDir.release());
+  // Whatever could keep this agent from running is found before it touches what another one has programmed.
+  const kernel = await takeKernel();
+  opened.defer(() => kernel.release());
+  await refuseTakenSocket(socketPath);
   const node = await openNode({ config, nodeId: options.nodeId }, signal);
 
   const store = await openSqliteStore(stateDir.store);
@@ -83,7 +87,7 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
 
   const socketDir = dirname(socketPath);
   await mkdir(socketDir, { recursive: true, mode: 0o755 });
-  const hidden = [options.stateDir, socketDir];
+  const hidden = [options.stateDir, socketDir, KERNEL_LOCK_DIRECTORY];
   const runtime = await openProcessRuntime({
     directory: stateDir.workloads,
     hide: hidden,

@@ -8,7 +8,7 @@ import { openNodeNetwork } from './drivers/node-network.ts';
 import { ClawError } from './errors.ts';
 import { stopConfinedProcess } from './runtime/confined-process.ts';
 import { openProcessRuntime } from './runtime/process.ts';
-import { takeStateDirectory } from './state-directory.ts';
+import { KERNEL_LOCK_DIRECTORY, takeKernel, takeStateDirectory } from './state-directory.ts';
 import { answers } from './surfaces/agent-socket.ts';
 
 export interface CleanupOptions {
@@ -31,11 +31,23 @@ const STOP_GRACE_MS = 5000;
 /** Throws AGENT_ALREADY_RUNNING while an agent lives: it would put everything back. May be called on a clean machine. */
 export async function cleanup({ stateDir, socketPath }: CleanupOptions, signal: AbortSignal): Promise<CleanupReport> {
   if (await answers(socketPath)) {
-    throw new ClawError('AGENT_ALREADY_RUNNING', `an agent answers on ${socketPath}, and it would put everything back`, { hint: 'Stop it first.' });
+    throw new ClawError('AGENT_ALREADY_RUNNING', `an agent answers on ${socketPath}, and it would put everything back`, {
+      hint: 'Stop it first: Ctrl-C where `clawnode up` runs, or SIGTERM to it.',
+    });
   }
+  // One that has another socket is found here.
+  const kernel = await takeKernel();
+  try {
+    return await removeEverything({ stateDir, socketPath }, signal);
+  } finally {
+    kernel.release();
+  }
+}
+
+async function removeEverything({ stateDir, socketPath }: CleanupOptions, signal: AbortSignal): Promise<CleanupReport> {
   const directory = await takeStateDirectory(stateDir);
   try {
-    const workloads = await stopWorkloads(directory.workloads, { hide: [stateDir, dirname(socketPath)], signal });
+    const workloads = await stopWorkloads(directory.workloads, { hide: [stateDir, dirname(socketPath), KERNEL_LOCK_DIRECTORY], signal });
     await stopConfinedProcess(directory.proxy, { graceMs: STOP_GRACE_MS }, signal);
     const links = openLinks();
     const { interfaces, netns } = await links.list();

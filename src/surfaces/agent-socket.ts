@@ -38,15 +38,7 @@ const CLOSE_GRACE_MS = 15_000;
 /** Listens. Throws AGENT_ALREADY_RUNNING when another agent answers on the path; a dead one's socket is replaced. */
 export async function openAgentSocket(options: AgentSocketOptions): Promise<AgentSocket> {
   const { path, gid } = options;
-  if (Buffer.byteLength(path) > MAX_PATH_BYTES) {
-    throw new ClawError('CONFIG_INVALID', `the socket path ${path} has ${Buffer.byteLength(path)} bytes, and ${MAX_PATH_BYTES} is the most`, {
-      path: 'socket',
-      hint: 'Choose a shorter one with CLAWNODE_SOCKET.',
-    });
-  }
-  if (await answers(path)) {
-    throw new ClawError('AGENT_ALREADY_RUNNING', `an agent answers on ${path} already`, { hint: 'clawnode status shows it. Stop it first, or use it.' });
-  }
+  await refuseTakenSocket(path);
   await mkdir(dirname(path), { recursive: true, mode: 0o755 });
   await rm(path, { force: true });
 
@@ -73,6 +65,19 @@ export async function openAgentSocket(options: AgentSocketOptions): Promise<Agen
         server.closeIdleConnections();
       }),
   };
+}
+
+/** Throws AGENT_ALREADY_RUNNING when another agent answers on the path, and CONFIG_INVALID when no socket can have it. */
+export async function refuseTakenSocket(path: string): Promise<void> {
+  if (Buffer.byteLength(path) > MAX_PATH_BYTES) {
+    throw new ClawError('CONFIG_INVALID', `the socket path ${path} has ${Buffer.byteLength(path)} bytes, and ${MAX_PATH_BYTES} is the most`, {
+      path: 'socket',
+      hint: 'Choose a shorter one with --socket.',
+    });
+  }
+  if (await answers(path)) {
+    throw new ClawError('AGENT_ALREADY_RUNNING', `an agent answers on ${path} already`, { hint: '`clawnode status` shows it. Stop it first, or use it.' });
+  }
 }
 
 /** Whether somebody listens on the socket. */
