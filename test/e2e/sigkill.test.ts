@@ -88,7 +88,9 @@ test('no interface, network namespace or process is left over, and none is missi
   const directories = ids.map((id) => `workloads/${id}`).toSorted();
   const { agents, restores, proxies, supervised, strays } = processes;
   assert.deepEqual(processes.directories, directories);
-  assert.deepEqual({ agents, restores, proxies, supervised, strays }, { agents: 1, restores: 1, proxies: 1, supervised: ['proxy', ...directories], strays: [] });
+  // It is started by the first change, so an agent that found all in place has none.
+  assert.ok(restores <= 1, `${restores} restore processes`);
+  assert.deepEqual({ agents, proxies, supervised, strays }, { agents: 1, proxies: 1, supervised: ['proxy', ...directories], strays: [] });
   assert.ok(answers.inSync);
 });
 
