@@ -59,6 +59,21 @@ export interface TestAgent {
 /** The client of the node itself. */
 export const host: Client = localClient();
 
+const opened = new AsyncDisposableStack();
+
+/** Closes all that was opened here. Register it before anything is opened: what stays open keeps the test process alive. */
+export async function closeEverything(): Promise<void> {
+  await opened.disposeAsync();
+  await host.close();
+}
+
+/** A client in the workload's network, as root there, until everything is closed. */
+export function inside({ netns }: Pick<TestWorkload, 'netns'>): Client {
+  const client = clientIn(netns);
+  opened.defer(() => client.close());
+  return client;
+}
+
 /** `config` is what its configuration file holds. */
 export async function openTestAgent(config: unknown = {}): Promise<TestAgent> {
   let agent: Agent | undefined;
@@ -68,6 +83,7 @@ export async function openTestAgent(config: unknown = {}): Promise<TestAgent> {
       signal,
     );
   };
+  opened.defer(async () => agent?.close());
   await reopen();
   const client = connectAgent(SOCKET_PATH);
   const invoke = async (command: string, params: unknown = {}): Promise<Record<string, unknown>> =>
@@ -118,7 +134,6 @@ export interface OutsideHost {
   readonly client: Client;
   /** Starts a server there, as a workload's. */
   serve(name: string, listen: readonly string[]): Promise<void>;
-  close(): Promise<void>;
 }
 
 /** Call it before the agent opens if it shall be the underlay: the node's default route leads to the host. */
@@ -135,20 +150,16 @@ export async function buildOutside(): Promise<OutsideHost> {
     input: `link set lo up\naddr add ${ip}/24 dev eth0\nlink set eth0 up\nroute add default via ${nodeIp}\n`,
   });
   await run(['ip', 'route', 'add', 'default', 'via', ip]);
-  const client = clientIn(netns);
-  const servers: ReturnType<typeof start>[] = [];
+  const client = inside({ netns });
   return {
     ip,
     nodeInterface,
     client,
     serve: async (name, listen) => {
       const [program, ...args] = serverCommand(name, listen);
-      servers.push(start(['nsenter', `--net=/run/netns/${netns}`, program ?? '', ...args], { stdio: 'ignore' }));
+      const server = start(['nsenter', `--net=/run/netns/${netns}`, program ?? '', ...args], { stdio: 'ignore' });
+      opened.defer(() => void server.kill());
       await untilListening(client, ip, listen);
-    },
-    close: async () => {
-      for (const server of servers) server.kill();
-      await client.close();
     },
   };
 }
@@ -159,15 +170,13 @@ export async function startAgentProcess(): Promise<{ readonly kill: () => Promis
   const options = ['--state-dir', STATE_DIRECTORY, '--socket', SOCKET_PATH, '--publish', `${DIRECTORY}/publish.sock`, '--config', writeConfig({ nodeId: 'node-1' })];
   const child = start(['setpriv', '--pdeathsig', 'KILL', process.execPath, program, ...options], { stdio: 'ignore' });
   const ended = new Promise<void>((resolve) => child.once('close', () => resolve()));
-  await until('the agent process takes calls', async () => {
-    await connectAgent(SOCKET_PATH).health(signal);
-  });
-  return {
-    kill: async () => {
-      child.kill('SIGKILL');
-      await ended;
-    },
+  const kill = async (): Promise<void> => {
+    child.kill('SIGKILL');
+    await ended;
   };
+  opened.defer(kill);
+  await until('the agent process takes calls', () => connectAgent(SOCKET_PATH).health(signal));
+  return { kill };
 }
 
 /** Waits until `check` no longer throws. */
@@ -222,11 +231,11 @@ export async function packets(table: string, rule: string): Promise<number> {
   return Number(/^\[(\d+):/.exec(found[0] ?? '')?.[1]);
 }
 
-/** The pids of processes whose command line begins so. */
-export async function processesOf(program: string): Promise<number[]> {
+/** The pids of processes whose command line (arguments are separated by NUL) holds the text. */
+export async function processesRunning(text: string): Promise<number[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
   const lines = await Promise.all(pids.map(async (pid) => ({ pid: Number(pid), line: await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '') })));
-  return lines.filter(({ line }) => line.startsWith(program)).map(({ pid }) => pid);
+  return lines.filter(({ line }) => line.includes(text)).map(({ pid }) => pid);
 }
 
 /** What the agent has logged. */
@@ -259,7 +268,7 @@ async function untilListening(client: Client, ip: string, listen: readonly strin
   }
 }
 
-/** Greets each connection with its name and the peer's address, then echoes; an HTTP client is answered as such. */
+/** Greets each connection with its name, the peer's address and port, and its own port, then echoes; an HTTP client is answered as such. */
 const SERVER = `
   const [name, ...listen] = process.argv.slice(1);
   for (const entry of listen) {
@@ -267,14 +276,14 @@ const SERVER = `
     if (protocol === 'udp') {
       const socket = require('node:dgram').createSocket('udp4');
       socket.on('error', () => {});
-      socket.on('message', (_, peer) => socket.send(name + ' ' + peer.address + ' ' + peer.port, peer.port, peer.address));
+      socket.on('message', (_, peer) => socket.send([name, peer.address, peer.port, port].join(' '), peer.port, peer.address));
       socket.bind(Number(port), '0.0.0.0');
     } else if (protocol === 'http') {
       require('node:http').createServer((request, response) => response.end(name + ' ' + request.url)).listen(Number(port), '0.0.0.0');
     } else {
       require('node:net').createServer((socket) => {
         socket.on('error', () => {});
-        socket.write(name + ' ' + socket.remoteAddress + ' ' + socket.remotePort + '\\n');
+        socket.write([name, socket.remoteAddress, socket.remotePort, port].join(' ') + '\\n');
         socket.pipe(socket);
       }).listen(Number(port), '0.0.0.0');
     }

@@ -19,7 +19,7 @@ const ask = z.object({
 type Ask = z.infer<typeof ask>;
 
 const attempt = z.object({ answer: z.string().optional(), error: z.string().optional(), ms: z.number() });
-/** `answer` is what the server said (its name, then the client's address and port as it saw them); `error` an errno or `SILENT`. */
+/** `answer` is what the server said (its name, the client's address and port as it saw them, its own port); `error` an errno or `SILENT`. */
 export type Attempt = z.infer<typeof attempt>;
 
 interface DialOptions {

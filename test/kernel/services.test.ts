@@ -3,8 +3,7 @@ import { strict as assert } from 'node:assert';
 import { writeFileSync } from 'node:fs';
 import { after, afterEach, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { answered, assertRefused, buildOutside, host, openTestAgent, savedRules, serverCommand, until, type OutsideHost, type TestAgent } from './agent-fixture.ts';
-import { clientIn } from './agent-prober.ts';
+import { answered, assertRefused, buildOutside, closeEverything, host, inside, openTestAgent, savedRules, serverCommand, until, type OutsideHost, type TestAgent } from './agent-fixture.ts';
 import { enterNamespace } from './namespace.ts';
 
 const WEB = { labels: { app: 'web' } };
@@ -19,10 +18,7 @@ before(async () => {
 
 afterEach(() => agent.clear());
 
-after(async () => {
-  await agent.close();
-  await outside.close();
-});
+after(closeEverything);
 
 test('a virtual IP answers on TCP and UDP on one port number, from the host and from a workload, each translated to its own target', async () => {
   const server = await agent.server('web', { ...WEB, listen: ['tcp:8080', 'udp:5300', 'tcp:9090'] });
@@ -35,8 +31,8 @@ test('a virtual IP answers on TCP and UDP on one port number, from the host and 
       { name: 'metrics', port: 9090 },
     ],
   });
-  await using inside = disposable(clientIn(other.netns));
-  for (const [client, source] of [[host, '10.200.1.1'], [inside.value, other.ip]] as const) {
+  const within = inside(other);
+  for (const [client, source] of [[host, '10.200.1.1'], [within, other.ip]] as const) {
     for (const port of [53, 9090]) assert.deepEqual(answered(await client.tcp(vip, port)), { name: 'web', peer: source });
     assert.deepEqual(answered(await client.udp(vip, 53)), { name: 'web', peer: source });
     assertRefused(await client.tcp(vip, 8080));
@@ -74,11 +70,11 @@ test('a workload reaches itself through its own service, on TCP and UDP, whateve
       { name: 'udp', port: 80, targetPort: 8080, protocol: 'udp' },
     ],
   });
-  await using inside = disposable(clientIn(server.netns));
+  const within = inside(server);
   for (const filter of ['0', '1', '2']) {
     for (const name of ['all', server.hostInterface]) writeFileSync(`/proc/sys/net/ipv4/conf/${name}/rp_filter`, filter);
-    assert.equal(answered(await inside.value.tcp(vip, 80)).name, 'web', `TCP, rp_filter ${filter}`);
-    assert.equal(answered(await inside.value.udp(vip, 80)).name, 'web', `UDP, rp_filter ${filter}`);
+    assert.equal(answered(await within.tcp(vip, 80)).name, 'web', `TCP, rp_filter ${filter}`);
+    assert.equal(answered(await within.udp(vip, 80)).name, 'web', `UDP, rp_filter ${filter}`);
   }
   writeFileSync('/proc/sys/net/ipv4/conf/all/rp_filter', '0');
 });
@@ -106,12 +102,12 @@ test('explicit endpoints outside are reached with the node\'s address, those ins
     ],
   });
   const both = await agent.service('near', { port: 80, endpoints: [{ ip: near.ip, port: 7000 }] });
-  await using inside = disposable(clientIn(client.netns));
-  for (const from of [host, inside.value]) {
+  const within = inside(client);
+  for (const from of [host, within]) {
     assert.deepEqual(answered(await from.tcp(far, 80)), { name: 'far', peer: '192.0.2.1' });
     assert.deepEqual(answered(await from.udp(far, 80)), { name: 'far', peer: '192.0.2.1' });
   }
-  assert.deepEqual(answered(await inside.value.tcp(both, 80)), { name: 'near', peer: client.ip });
+  assert.deepEqual(answered(await within.tcp(both, 80)), { name: 'near', peer: client.ip });
 });
 
 test('two services share endpoints; deleting one leaves the other', async () => {
@@ -164,8 +160,4 @@ async function namesOf(connections: number, vip: string, port: number): Promise<
 
 function shell(argv: readonly string[]): string {
   return argv.map((part) => `'${part.replaceAll("'", `'\\''`)}'`).join(' ');
-}
-
-function disposable<Value extends { close(): Promise<void> }>(value: Value) {
-  return { value, [Symbol.asyncDispose]: () => value.close() };
 }
