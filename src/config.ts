@@ -41,21 +41,34 @@ export async function readConfig(file: string | undefined): Promise<Config> {
     return result.data;
   }
   const [issue] = result.error.issues;
-  const path = issue?.path.join('.') ?? '';
-  throw new ClawError('CONFIG_INVALID', `${file ?? 'the configuration'}: ${path === '' ? '' : `${path}: `}${issue?.message ?? 'wrong'}`, {
-    path,
+  // Zod's path ends at the object that holds the unknown field.
+  const unknown = issue?.code === 'unrecognized_keys' ? issue.keys[0] : undefined;
+  const path = [...(issue?.path ?? []), ...(unknown === undefined ? [] : [unknown])].join('.');
+  const words = unknown === undefined ? (issue?.message ?? 'wrong') : 'there is no such field';
+  throw new ClawError('CONFIG_INVALID', `${file ?? 'the configuration'}: ${path === '' ? '' : `${path}: `}${words}`, {
+    ...(path === '' ? {} : { path }),
     hint: 'docs/configuration.md lists all fields.',
     cause: result.error,
   });
 }
 
 async function readYaml(file: string): Promise<unknown> {
+  const text = await readText(file);
   try {
-    const parsed: unknown = parse(await readFile(file, 'utf8'));
+    const parsed: unknown = parse(text);
     return parsed ?? {};
   } catch (error) {
+    // What follows the first line is a drawing of the place, which the line names too.
+    const [reason = ''] = String(error instanceof Error ? error.message : error).split('\n', 1);
+    throw new ClawError('CONFIG_INVALID', `${file} is not YAML: ${reason.replace(/:$/, '')}`, { hint: 'docs/configuration.md shows an example.', cause: error });
+  }
+}
+
+async function readText(file: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
     throw new ClawError('CONFIG_INVALID', `${file} can not be read: ${error instanceof Error ? error.message : String(error)}`, {
-      path: 'config',
       hint: 'Give the path of a YAML file.',
       cause: error,
     });
