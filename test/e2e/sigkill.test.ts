@@ -29,9 +29,9 @@ test('the load was real: kills at all moments, requests and changes all the whil
   assert.ok(readyMs.length > plan.kills / 2);
   for (const { answers } of [requests.vip, requests.ingress, requests.fromWorkload]) {
     assert.deepEqual(Object.keys(answers).toSorted(), ['steady-1', 'steady-2']);
-    assert.ok(total(answers) > 1000, JSON.stringify(answers));
+    assert.ok(total(answers) > 500, JSON.stringify(answers));
   }
-  assert.ok(changes.acknowledged > 100 && changes.triedAgain > 20, JSON.stringify(changes));
+  assert.ok(changes.acknowledged > 40 && changes.triedAgain > 20, JSON.stringify(changes));
 });
 
 test('no request to an always-healthy endpoint failed, through the virtual IP, the ingress, or from a workload', () => {
