@@ -28,7 +28,7 @@ export function agentSocketPath(env: NodeJS.ProcessEnv = process.env): string {
 
 /** What a surface tells the agent of itself: its name for the audit log, and what its session may do at most. */
 export interface ClientOptions {
-  readonly surface?: 'cli' | 'mcp';
+  readonly surface?: 'cli' | 'mcp' | 'openclaw';
   readonly readOnly?: boolean;
   readonly toolsets?: readonly string[];
 }

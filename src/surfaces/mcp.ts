@@ -13,8 +13,8 @@ import {
   type ListToolsResult,
 } from '@modelcontextprotocol/sdk/types.js';
 import { findTool } from '../../tools/index.ts';
-import { ClawError, toClawError } from '../errors.ts';
-import { plainValue } from './outside-text.ts';
+import { toClawError, type ClawError } from '../errors.ts';
+import { plainAnswer, plainError } from './plain-answer.ts';
 import { renderAnswer } from './render.ts';
 import { annotations, inputSchema, outputSchema } from './tool-schema.ts';
 import { toolsInScope, type ToolScope } from './tool-scope.ts';
@@ -122,18 +122,8 @@ async function callTool(options: McpOptions, call: { name: string; arguments?: u
  * output schema even when the call failed, and would throw an error of their own instead of showing ours.
  */
 function toolError(error: ClawError): CallToolResult {
-  return { isError: true, content: [{ type: 'text', text: JSON.stringify(plainValue(error.toJSON(), MAX_ERROR_TEXT)) }] };
+  return { isError: true, content: [{ type: 'text', text: JSON.stringify(plainError(error)) }] };
 }
-
-function plainAnswer(command: string, answer: unknown): Record<string, unknown> {
-  const plain = plainValue(answer, MAX_ANSWER_TEXT);
-  if (typeof plain === 'object' && plain !== null && !Array.isArray(plain)) return Object.fromEntries(Object.entries(plain));
-  throw new ClawError('INTERNAL', `the agent answered ${command} with something that is not an object`);
-}
-
-// Longer than any name, label or message of ours; log lines are cut here.
-const MAX_ANSWER_TEXT = 4_096;
-const MAX_ERROR_TEXT = 1_000;
 
 function instructions({ readOnly = false }: ToolScope): string {
   const first = 'Networking of this Linux node: services with stable virtual IPs, HTTP ingress by host and path (port 8443), workloads with an IP each.';
