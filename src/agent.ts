@@ -1,9 +1,8 @@
 /** Opens the parts of one node, in order, and closes them again; it has no logic of its own. */
 import { mkdir } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import type { Logger } from 'pino';
 import { openAuditLog } from './audit.ts';
-import { compileLinks } from './compile/links.ts';
 import { readConfig } from './config.ts';
 import { dispatch, type Door } from './dispatch.ts';
 import { openConntrack } from './drivers/conntrack.ts';
@@ -27,8 +26,8 @@ import { openConfinedProxy } from './runtime/confined-proxy.ts';
 import { openProcessRuntime } from './runtime/process.ts';
 import { KERNEL_LOCK_DIRECTORY, takeKernel, takeStateDirectory } from './state-directory.ts';
 import { openSqliteStore } from './store/sqlite.ts';
-import { openAgentSocket, refuseTakenSocket } from './surfaces/agent-socket.ts';
-import { peerOf } from './surfaces/peer.ts';
+import { groupId, openAgentSocket, refuseTakenSocket } from './surfaces/agent-socket.ts';
+import { createPeerLookup } from './surfaces/peer.ts';
 import { version } from './version.ts';
 
 export interface AgentOptions {
@@ -39,8 +38,9 @@ export interface AgentOptions {
   /** The host's name unless told here or in the configuration. */
   readonly nodeId?: string;
   readonly configFile?: string;
-  /** A unix socket on which the ingress proxy listens too, for whoever publishes it outside a sandbox. */
+  /** A unix socket on which the ingress proxy listens too, for whoever publishes it outside a sandbox, and where that is. */
   readonly publishSocket?: string;
+  readonly publishedUrl?: string;
   readonly logger: Logger;
 }
 
@@ -62,20 +62,23 @@ export async function openAgent(options: AgentOptions, signal: AbortSignal): Pro
 }
 
 async function openParts(options: AgentOptions, opened: AsyncDisposableStack, signal: AbortSignal): Promise<void> {
-  const { mode, logger, socketPath } = options;
+  const { mode, logger } = options;
+  const socketPath = resolve(options.socketPath);
+  const statePath = resolve(options.stateDir);
   const config = await readConfig(options.configFile);
-  const stateDir = await takeStateDirectory(options.stateDir);
+  const stateDir = await takeStateDirectory(statePath);
   opened.defer(() => stateDir.release());
   // Whatever could keep this agent from running is found before it touches what another one has programmed.
   const kernel = await takeKernel();
   opened.defer(() => kernel.release());
   await refuseTakenSocket(socketPath);
-  const node = await openNode({ config, nodeId: options.nodeId }, signal);
 
   const store = await openSqliteStore(stateDir.store);
   opened.defer(() => store.close());
   const view = await openDesiredView(store, logger);
   opened.defer(() => view.close());
+  const isInUse = view.state.services.size + view.state.workloads.size > 0;
+  const node = await openNode({ config, nodeId: options.nodeId, file: stateDir.identity, isInUse }, signal);
   const observed = createObservedState();
   const endpointsOf = createEndpointCache(view.state, observed.state);
 
@@ -87,7 +90,7 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
 
   const socketDir = dirname(socketPath);
   await mkdir(socketDir, { recursive: true, mode: 0o755 });
-  const hidden = [options.stateDir, socketDir, KERNEL_LOCK_DIRECTORY];
+  const hidden = [statePath, socketDir, KERNEL_LOCK_DIRECTORY];
   const runtime = await openProcessRuntime({
     directory: stateDir.workloads,
     hide: hidden,
@@ -100,15 +103,16 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
     hidden,
     port: config.ingress.port,
     publishSocket: options.publishSocket,
+    publishedUrl: options.publishedUrl,
+    version: version(),
     forbiddenRanges: [node.ranges.clusterIp],
     uid: mode === 'host' ? config.ingress.uid : undefined,
-    onLost: () => loop.wake(),
+    onLost: () => loop.feedAgain(),
     logger,
   });
   opened.defer(() => proxy.close());
 
-  const ours = compileLinks(node, view.state.workloads.values());
-  const inheritedUdpFlows = await takeOver({ node, desired: view.state, ours, links, runtime, observed, readTranslatedUdp }, signal);
+  const inheritedUdpFlows = await takeOver({ node, desired: view.state, links, runtime, observed, readTranslatedUdp, logger }, signal);
   const loop = startLoop({ node, view, observed, endpointsOf, drivers, feedRoutes: (routes, until) => proxy.feed(routes, until), inheritedUdpFlows, logger });
   opened.defer(() => loop.close());
 
@@ -128,9 +132,9 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
     workloadRemoved: (id, until) => workloads.removed(id, until),
     workloadLogs: (id, tail) => runtime.logs(id, tail),
     health: () => {
-      const { revision, kernelFailure } = loop.status();
+      const { revision, failure } = loop.kernelStatus();
       return {
-        kernel: { inSync: kernelFailure === undefined, backend: 'nft', revision, ...(kernelFailure === undefined ? {} : { reason: kernelFailure }) },
+        kernel: { inSync: failure === undefined, backend: 'nft', revision, ...(failure === undefined ? {} : { reason: failure }) },
         drift: { repairs: 0 },
         ingress: proxy.status(),
         storeDriver: 'sqlite',
@@ -157,12 +161,15 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
     audit,
     programmed: (revision, until) => loop.programmed(revision, until),
     isProgrammed: (revision) => loop.isProgrammed(revision),
-    routesFailure: () => loop.status().routesFailure,
+    served: (revision, until) => loop.served(revision, until),
+    isServed: (revision) => loop.isServed(revision),
   };
-  await loop.programmed(view.state.revision, signal);
+  const { enforced, reason } = await loop.programmed(view.state.revision, signal);
+  if (!enforced) logger.error({ reason }, 'the kernel could not be programmed; the agent goes on trying');
   const socket = await openAgentSocket({
     path: socketPath,
-    peerOf,
+    gid: mode === 'host' ? await groupId(config.socketGroup) : undefined,
+    peerOf: createPeerLookup(),
     health: () => ({ node: node.id, mode, version: version(), pid: process.pid, ready: true }),
     invoke: ({ command, params, limits, surface, peer }, until) => dispatch(door, { command, params, limits, caller: { surface, peer } }, until),
   });

@@ -23,7 +23,11 @@ export const configSchema = z.strictObject({
         .prefault({}),
     })
     .prefault({}),
-  logLevel: z.enum(['debug', 'info', 'warn', 'error']).default('info'),
+  routeForeign: z
+    .boolean()
+    .default(false)
+    .describe('Let this machine route between foreign networks, although forwarding was off before the agent turned it on'),
+  socketGroup: z.string().default('clawnode').describe("Group whose members may use the agent's socket, if it exists"),
 });
 export type Config = z.output<typeof configSchema>;
 

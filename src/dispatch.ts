@@ -5,12 +5,7 @@ import { findTool, tools } from '../tools/index.ts';
 import type { AuditLog } from './audit.ts';
 import { ClawError, toClawError } from './errors.ts';
 import type { Managers } from './managers/managers.ts';
-
-/** Whether the kernel holds a store revision. */
-export interface Enforcement {
-  readonly enforced: boolean;
-  readonly reason?: string;
-}
+import type { Enforcement } from './model/enforcement.ts';
 
 export interface Door {
   readonly managers: Managers;
@@ -19,8 +14,9 @@ export interface Door {
   programmed(revision: number, signal: AbortSignal): Promise<Enforcement>;
   /** The same without waiting. */
   isProgrammed(revision: number): Enforcement;
-  /** Why the ingress proxy does not serve what it should. */
-  routesFailure(): string | undefined;
+  /** The same for the routes of the ingress proxy. */
+  served(revision: number, signal: AbortSignal): Promise<Enforcement>;
+  isServed(revision: number): Enforcement;
 }
 
 export interface Call {
@@ -43,7 +39,7 @@ export interface CallLimits {
   readonly toolsets?: readonly string[];
 }
 
-/** The command's answer. Throws ClawError; then nothing was changed. */
+/** The command's answer. Throws ClawError; then nothing was changed, unless it is CANCELLED: the caller left while the change was being programmed. */
 export async function dispatch(door: Door, call: Call, signal: AbortSignal): Promise<Record<string, unknown>> {
   const startedAt = performance.now();
   const record = { command: call.command, params: call.params, caller: call.caller };
@@ -70,10 +66,16 @@ async function runTool(door: Door, tool: Tool, { params, signal }: ToolCall) {
   const handled = await tool.run(door.managers, parseInput(tool, params), signal);
   const { answer, revision } = handled;
   if (revision === undefined || !('enforced' in tool.output.shape)) return { answer, revision };
-  const inKernel = tool.effect === 'read' ? door.isProgrammed(revision) : await door.programmed(revision, signal);
-  const obstacle = handled.notEnforced ?? (tool.toolset === 'ingress' ? door.routesFailure() : undefined);
-  const enforcement = obstacle === undefined ? inKernel : { enforced: false, reason: obstacle };
+  const known = await enforcementOf(door, tool, { revision, signal });
+  const enforcement = handled.notEnforced === undefined ? known : { enforced: false, reason: handled.notEnforced };
   return { answer: { ...answer, ...enforcement }, revision };
+}
+
+/** What an ingress says is in force once the proxy serves it; everything else once the kernel holds it. */
+function enforcementOf(door: Door, tool: Tool, { revision, signal }: { revision: number; signal: AbortSignal }): Promise<Enforcement> | Enforcement {
+  const ingress = tool.toolset === 'ingress';
+  if (tool.effect === 'read') return ingress ? door.isServed(revision) : door.isProgrammed(revision);
+  return ingress ? door.served(revision, signal) : door.programmed(revision, signal);
 }
 
 function requireTool(command: string): Tool {

@@ -1,38 +1,118 @@
-/** Who this node is: its name, number and ranges, checked against what the machine already uses. Decides nothing later. */
+/** Who this node is: name, number and ranges, checked against what the machine uses, and kept as long as anything of it is stored. */
+import { readFile, rename, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
+import { z } from 'zod';
 import { findOverlap } from './compile/range-overlap.ts';
 import type { Config } from './config.ts';
+import { isForwarding } from './drivers/node-network.ts';
 import { systemAddressesAndRoutes, underlayMtu } from './drivers/system-network.ts';
 import { ClawError } from './errors.ts';
 import { name } from './model/name.ts';
-import { nodeSubnet, type Node } from './model/node.ts';
+import { nodeSubnet, ranges, type Node } from './model/node.ts';
 
 /** What WireGuard adds to a packet: 20 or 40 bytes of IP, 8 of UDP, 32 of its own. */
 const WIREGUARD_OVERHEAD = 80;
 
-export interface Identity {
+const identity = z.strictObject({
+  v: z.literal(1),
+  id: name,
+  number: z.int(),
+  ranges,
+  /** Whether the machine forwarded before the first agent came. */
+  forwarded: z.boolean(),
+});
+type Identity = z.infer<typeof identity>;
+
+export interface NodeOptions {
   readonly config: Config;
+  /** From the command line; before the configuration's. */
   readonly nodeId: string | undefined;
+  /** Where the identity is kept. */
+  readonly file: string;
+  /** Whether the store holds objects that were placed with the kept identity. */
+  readonly isInUse: boolean;
 }
 
-/** Throws RANGE_OVERLAP when one of our ranges is in use already, and CONFIG_INVALID for an impossible name. */
-export async function openNode({ config, nodeId }: Identity, signal: AbortSignal): Promise<Node> {
-  const { ranges, nodeNumber, exposeTo } = config;
-  const overlap = findOverlap(ranges, await systemAddressesAndRoutes(signal));
-  if (overlap !== undefined) {
-    throw new ClawError('RANGE_OVERLAP', `our range ${overlap.name} ${overlap.range} overlaps ${overlap.culprit}`, {
-      path: `ranges.${overlap.name}`,
-      hint: 'Choose another range in the configuration (clawnode up --config FILE).',
+/**
+ * Throws RANGE_OVERLAP when one of our ranges is in use already, and CONFIG_INVALID for an impossible name or subnet, or for
+ * one that would leave stored addresses without their node.
+ */
+export async function openNode(options: NodeOptions, signal: AbortSignal): Promise<Node> {
+  const { config, file } = options;
+  const kept = await readIdentity(file);
+  const wanted: Identity = {
+    v: 1,
+    // A host that was renamed is still the same node.
+    id: checkedName(options.nodeId ?? config.nodeId ?? kept?.id ?? fromHostName(hostname())),
+    number: config.nodeNumber,
+    ranges: config.ranges,
+    forwarded: kept?.forwarded ?? (await isForwarding()),
+  };
+  if (kept !== undefined && options.isInUse) refuseChange(kept, wanted);
+  const place = nodeSubnet(wanted.ranges.workload, wanted.number);
+  if (place === undefined) {
+    throw new ClawError('CONFIG_INVALID', `the workload range ${wanted.ranges.workload} holds no /24 for node number ${wanted.number}`, {
+      path: 'ranges.workload',
+      hint: 'Give a range of at least a /24, or a smaller nodeNumber.',
     });
   }
+  await refuseOverlap(wanted, signal);
+  await writeIdentity(file, wanted);
   return {
-    id: checkedName(nodeId ?? config.nodeId ?? fromHostName(hostname())),
-    number: nodeNumber,
-    ranges,
-    ...nodeSubnet(ranges.workload, nodeNumber),
+    id: wanted.id,
+    number: wanted.number,
+    ranges: wanted.ranges,
+    ...place,
     mtu: (await underlayMtu(signal)) - WIREGUARD_OVERHEAD,
-    exposeTo,
+    exposeTo: config.exposeTo,
+    dropForeignForwarding: !wanted.forwarded && !config.routeForeign,
   };
+}
+
+/** Whether the agent turned forwarding on by itself on this machine; false when no agent ever ran with this state directory. */
+export async function turnedForwardingOn(file: string): Promise<boolean> {
+  const kept = await readIdentity(file);
+  return kept !== undefined && !kept.forwarded;
+}
+
+async function readIdentity(file: string): Promise<Identity | undefined> {
+  try {
+    return identity.parse(JSON.parse(await readFile(file, 'utf8')));
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+    throw new ClawError('STORE_FAILED', `${file} can not be read`, { cause: error, hint: 'It says who this node is. Restore it from a backup, or start with an empty state directory.' });
+  }
+}
+
+/** Written to a new name and moved, so that it is never half there. */
+async function writeIdentity(file: string, wanted: Identity): Promise<void> {
+  await writeFile(`${file}.new`, `${JSON.stringify(wanted, undefined, 2)}\n`, { mode: 0o600, flush: true });
+  await rename(`${file}.new`, file);
+}
+
+function refuseChange(kept: Identity, wanted: Identity): void {
+  const changes: readonly (readonly [path: string, before: string, after: string])[] = [
+    ['nodeId', kept.id, wanted.id],
+    ['nodeNumber', String(kept.number), String(wanted.number)],
+    ['ranges.clusterIp', kept.ranges.clusterIp, wanted.ranges.clusterIp],
+    ['ranges.workload', kept.ranges.workload, wanted.ranges.workload],
+  ];
+  for (const [path, before, after] of changes) {
+    if (before === after) continue;
+    throw new ClawError('CONFIG_INVALID', `${path} can not change from ${before} to ${after} while services or workloads hold addresses`, {
+      path,
+      hint: `Keep ${before}, or delete all services and stop all workloads first.`,
+    });
+  }
+}
+
+async function refuseOverlap({ ranges: ours }: Identity, signal: AbortSignal): Promise<void> {
+  const overlap = findOverlap(ours, await systemAddressesAndRoutes(signal));
+  if (overlap === undefined) return;
+  throw new ClawError('RANGE_OVERLAP', `our range ${overlap.name} ${overlap.range} overlaps ${overlap.culprit}`, {
+    path: `ranges.${overlap.name}`,
+    hint: 'Choose another range in the configuration (clawnode up --config FILE).',
+  });
 }
 
 /** A host may be called `Build_01.example.com`; a node is called by an RFC 1123 label. */

@@ -9,6 +9,8 @@ export interface StateDirectory {
   readonly auditLog: string;
   readonly workloads: string;
   readonly proxy: string;
+  /** Who this node is, for as long as the store holds something of it. */
+  readonly identity: string;
   release(): void;
 }
 
@@ -26,6 +28,7 @@ export async function takeStateDirectory(path: string): Promise<StateDirectory> 
     auditLog: join(path, 'audit.log'),
     workloads: join(path, 'workloads'),
     proxy: join(path, 'proxy'),
+    identity: join(path, 'node.json'),
     release: () => lock.close(),
   };
 }

@@ -1,13 +1,11 @@
-/** Everything that this node's kernel and proxy shall hold, from the desired and the observed state. Pure: no I/O, no clock. */
+/** Everything that this node's kernel shall hold, from the desired and the observed state. Pure: no I/O, no clock. */
 import type { Desired } from '../model/observed.ts';
 import type { Node } from '../model/node.ts';
-import type { Route } from '../model/route-snapshot.ts';
 import type { EndpointsOf } from './endpoints.ts';
 import type { IpsetState, IptablesState, NodeNetwork, WorkloadLink } from './kernel-state.ts';
 import { compileLinks, compileNodeNetwork } from './links.ts';
 import { compileHairpinSet, compileMasquerade } from './masquerade.ts';
 import { compileFilter, compileRaw } from './netpol.ts';
-import { compileRoutes } from './routes.ts';
 import { compileServices, SERVICES_CHAIN } from './services.ts';
 
 export interface KernelState {
@@ -15,7 +13,6 @@ export interface KernelState {
   readonly links: readonly WorkloadLink[];
   readonly ipsets: readonly IpsetState[];
   readonly iptables: IptablesState;
-  readonly routes: readonly Route[];
 }
 
 export function compileKernel(node: Node, desired: Desired, endpointsOf: EndpointsOf): KernelState {
@@ -41,6 +38,5 @@ export function compileKernel(node: Node, desired: Desired, endpointsOf: Endpoin
         ],
       },
     },
-    routes: compileRoutes(desired, endpointsOf),
   };
 }

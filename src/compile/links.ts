@@ -11,7 +11,7 @@ export function compileLinks(node: Node, workloads: Iterable<Workload>): Workloa
     .map((workload) => ({
       id: workload.id,
       hostInterface: `${WORKLOAD_INTERFACE_PREFIX}${workload.id}`,
-      netns: `claw-${workload.id}`,
+      netns: netnsOf(workload.id),
       ip: workload.ip,
       mac: macOf('02:c1', workload.ip),
       hostMac: macOf('02:c0', workload.ip),
@@ -20,6 +20,11 @@ export function compileLinks(node: Node, workloads: Iterable<Workload>): Workloa
       mtu: node.mtu,
     }))
     .toSorted((a, b) => (a.id < b.id ? -1 : 1));
+}
+
+/** The name below /run/netns of a workload's network namespace. */
+export function netnsOf(workloadId: string): string {
+  return `claw-${workloadId}`;
 }
 
 export function compileNodeNetwork(node: Node): NodeNetwork {

@@ -1,4 +1,5 @@
 /** Who may send through this node at all: the skeleton of CLAW-NETPOL, anti-spoofing and the refusal of untranslated VIPs. Pure. */
+import type { Cidr } from '../model/address.ts';
 import { WORKLOAD_INTERFACE_PREFIX, type Node } from '../model/node.ts';
 import type { Rules, TableState, WorkloadLink } from './kernel-state.ts';
 
@@ -36,7 +37,7 @@ export function compileFilter(node: Node, links: readonly WorkloadLink[]): Table
         ],
       ],
       // The node's own processes never pass FORWARD, so what comes here from elsewhere is a foreign machine or bridge.
-      ['CLAW-OUTSIDE', [...node.exposeTo.map((range) => `-s ${range} -j RETURN`), '-j DROP']],
+      ['CLAW-OUTSIDE', [...node.exposeTo.map((range) => `${fromRange(range)}-j RETURN`), '-j DROP']],
       ...dispatch('CLAW-EGRESS', '-i', links, (link) => `-i ${link.hostInterface} -j RETURN`),
       ...dispatch('CLAW-INGRESS', '-o', links, (link) => `-o ${link.hostInterface} -j RETURN`),
       // A packet that still carries a VIP was not translated: no such service, port or healthy endpoint.
@@ -45,18 +46,26 @@ export function compileFilter(node: Node, links: readonly WorkloadLink[]): Table
         [
           `-i ${OURS} -j CLAW-REJECT`,
           '-i lo -j CLAW-REJECT',
-          ...node.exposeTo.map((range) => `-s ${range} -j CLAW-REJECT`),
+          ...node.exposeTo.map((range) => `${fromRange(range)}-j CLAW-REJECT`),
           '-j DROP',
         ],
       ],
+      ...(node.dropForeignForwarding ? [['CLAW-FOREIGN', ['-m conntrack --ctstate NEW -j DROP']] as const] : []),
       ['CLAW-REJECT', ['-p tcp -j REJECT --reject-with tcp-reset', '-j REJECT --reject-with icmp-port-unreachable']],
     ]),
     jumps: [
       { chain: 'FORWARD', rule: '-m comment --comment clawnode -j CLAW-NETPOL', place: 'first' },
+      // Last, so that whatever accepts a connection before it, Docker's rules for one, keeps its say.
+      ...(node.dropForeignForwarding ? [{ chain: 'FORWARD', rule: '-m comment --comment clawnode -j CLAW-FOREIGN', place: 'last' } as const] : []),
       { chain: 'INPUT', rule: `-d ${vips} -m comment --comment clawnode -j CLAW-INPUT`, place: 'first' },
       { chain: 'OUTPUT', rule: `-d ${vips} -m comment --comment clawnode -j CLAW-REJECT`, place: 'first' },
     ],
   };
+}
+
+/** iptables-save prints no match for a range that holds every address. */
+function fromRange(range: Cidr): string {
+  return range.endsWith('/0') ? '' : `-s ${range} `;
 }
 
 /** The raw table: what comes from a workload's interface must carry that workload's IP and MAC. */

@@ -6,25 +6,33 @@ import type { Route, RouteTarget } from '../model/route-snapshot.ts';
 import type { Service } from '../model/service.ts';
 import type { EndpointsOf } from './endpoints.ts';
 
-/** Routes in host and path order. Where two ingresses claim the same host and path, the older one keeps it. TLS ingresses are not served in plain. */
+/** Routes in host and path order. TLS ingresses are not served in plain. */
 export function compileRoutes(desired: Desired, endpointsOf: EndpointsOf): Route[] {
-  const claimed = new Map<string, Route>();
-  for (const ingress of [...desired.ingresses.values()].toSorted(byAge)) {
+  const routes = [...claimedRoutes(desired)].map(([claim, { ingress, rule }]): [string, Route] => {
+    const service = desired.services.get(recordKey('services', { namespace: ingress.namespace, name: rule.service }));
+    const route = {
+      host: rule.host,
+      path: rule.path,
+      ingress: `${ingress.namespace}/${ingress.name}`,
+      service: `${ingress.namespace}/${rule.service}`,
+      targets: service === undefined ? [] : httpTargets(service, endpointsOf),
+    };
+    return [claim, route];
+  });
+  return routes.toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, route]) => route);
+}
+
+/** Who answers each host and path, by `routeKey`: where two ingresses claim the same, the older one keeps it. */
+export function claimedRoutes(desired: Pick<Desired, 'ingresses'>): ReadonlyMap<string, { readonly ingress: Ingress; readonly rule: IngressRule }> {
+  const claimed = new Map<string, { ingress: Ingress; rule: IngressRule }>();
+  for (const ingress of desired.ingresses.values()) {
     if (ingress.tls) continue;
     for (const rule of ingress.rules) {
-      const claim = routeKey(rule);
-      if (claimed.has(claim)) continue;
-      const service = desired.services.get(recordKey('services', { namespace: ingress.namespace, name: rule.service }));
-      claimed.set(claim, {
-        host: rule.host,
-        path: rule.path,
-        ingress: `${ingress.namespace}/${ingress.name}`,
-        service: `${ingress.namespace}/${rule.service}`,
-        targets: service === undefined ? [] : httpTargets(service, endpointsOf),
-      });
+      const held = claimed.get(routeKey(rule));
+      if (held === undefined || isOlder(ingress, held.ingress)) claimed.set(routeKey(rule), { ingress, rule });
     }
   }
-  return [...claimed].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([, route]) => route);
+  return claimed;
 }
 
 /** What two rules must not share. */
@@ -44,8 +52,7 @@ export function httpTargets(service: Service, endpointsOf: EndpointsOf): RouteTa
     );
 }
 
-function byAge(a: Ingress, b: Ingress): number {
-  const left = `${a.createdAt} ${a.namespace}/${a.name}`;
-  const right = `${b.createdAt} ${b.namespace}/${b.name}`;
-  return left < right ? -1 : 1;
+function isOlder(a: Ingress, b: Ingress): boolean {
+  if (a.createdAt !== b.createdAt) return a.createdAt < b.createdAt;
+  return recordKey('ingresses', a) < recordKey('ingresses', b);
 }

@@ -6,7 +6,7 @@ import { ipBatch, OWN_PROTOCOL, readIpState, type IpRoute, type IpState } from '
 export interface NodeNetworkDriver {
   /** Makes the kernel match; `written` counts what was changed. Throws ClawError `KERNEL_REFUSED`, `PROCESS_FAILED` or `MISSING_BINARY`. */
   apply(desired: NodeNetwork, signal?: AbortSignal): Promise<{ readonly written: number }>;
-  /** Removes our address and every route of ours; forwarding stays on, for others may rely on it by now. */
+  /** Removes our address and every route of ours; forwarding is left as it is. */
   removeAll(signal?: AbortSignal): Promise<{ readonly written: number }>;
 }
 
@@ -33,9 +33,18 @@ export function openNodeNetwork(): NodeNetworkDriver {
 }
 
 async function enableForwarding(): Promise<number> {
-  if ((await readFile(FORWARDING, 'utf8')).trim() === '1') return 0;
+  if (await isForwarding()) return 0;
   await writeFile(FORWARDING, '1');
   return 1;
+}
+
+/** Whether the machine forwards packets between its interfaces. */
+export async function isForwarding(): Promise<boolean> {
+  return (await readFile(FORWARDING, 'utf8')).trim() === '1';
+}
+
+export async function turnForwardingOff(): Promise<void> {
+  await writeFile(FORWARDING, '0');
 }
 
 /** What is missing comes before what is surplus, so that VIPs stay reachable when the ranges stay the same. */

@@ -1,4 +1,5 @@
 /** An in-memory copy of the store's records, kept true by its watch; parses each record once and never writes. */
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { ipv4, type Ipv4 } from '../model/address.ts';
 import { ingress, type Ingress } from '../model/ingress.ts';
@@ -27,6 +28,8 @@ export interface DesiredView {
   onChange(listener: () => void): () => void;
   close(): Promise<void>;
 }
+
+const REREAD_AFTER_MS = 500;
 
 interface MutableTable {
   readonly taken: Map<Ipv4, string>;
@@ -93,11 +96,13 @@ export async function openDesiredView(store: Store, logger: Logger): Promise<Des
   };
 
   const apply = (event: StoreEvent): void => {
-    if (event.type === 'delete') return remove(event.key);
+    const key = event.type === 'put' ? event.item.key : event.key;
     try {
-      put(event.item);
+      // Also before a put: a new version that can not be read must not leave the old one standing.
+      remove(key);
+      if (event.type === 'put') put(event.item);
     } catch (error) {
-      logger.error({ key: event.item.key, err: error }, 'a record of the store can not be read and is left out');
+      logger.error({ key, err: error }, 'a record of the store can not be read and is left out');
     }
   };
 
@@ -118,16 +123,29 @@ export async function openDesiredView(store: Store, logger: Logger): Promise<Des
           for (const listener of listeners) listener();
         }
       } catch (error) {
-        if (!(error instanceof Compacted)) throw error;
-        await load();
-        for (const listener of listeners) listener();
+        if (ended.signal.aborted) return;
+        if (!(error instanceof Compacted)) {
+          logger.error({ err: error }, 'the watch of the store broke; everything is read again');
+          await delay(REREAD_AFTER_MS, undefined, { signal: ended.signal });
+        }
+        await reread();
       }
+    }
+  };
+
+  const reread = async (): Promise<void> => {
+    try {
+      await load();
+      for (const listener of listeners) listener();
+    } catch (error) {
+      // The next watch fails too, and leads here again.
+      if (!ended.signal.aborted) logger.error({ err: error }, 'the store can not be read');
     }
   };
 
   await load();
   const following = follow().catch((error: unknown) => {
-    if (!ended.signal.aborted) logger.fatal({ err: error }, 'the store can no longer be watched');
+    if (!ended.signal.aborted) logger.fatal({ err: error }, 'the store is no longer watched');
   });
 
   return {
@@ -136,6 +154,7 @@ export async function openDesiredView(store: Store, logger: Logger): Promise<Des
     modRevision: (key) => revisions.get(key) ?? 0,
     reached: (revision, signal) =>
       new Promise((resolve, reject) => {
+        if (signal?.aborted === true) return reject(signal.reason);
         if (state.revision >= revision) return resolve();
         const stop = (): void => {
           listeners.delete(look);

@@ -22,11 +22,21 @@ export interface Node {
   readonly mtu: number;
   /** Source ranges outside this node's own interfaces that may open connections to workloads and VIPs. */
   readonly exposeTo: readonly Cidr[];
+  /**
+   * Whether new connections between foreign networks are dropped. They are when forwarding was off before we came and the
+   * operator did not ask for it: turning it on for our workloads must not make the machine a router for everybody.
+   */
+  readonly dropForeignForwarding: boolean;
 }
 
-/** The /24 that node `number` owns, and its gateway (the first host address). */
-export function nodeSubnet(workloadRange: Cidr, number: number): { subnet: Cidr; gateway: Ipv4 } {
-  const base = bounds(workloadRange).first + number * 256;
+/**
+ * The /24 that node `number` owns, and its gateway (the first host address): of a /16 the one with that third octet, of a
+ * /24 the range itself. Undefined where the range holds no such /24.
+ */
+export function nodeSubnet(workloadRange: Cidr, number: number): { subnet: Cidr; gateway: Ipv4 } | undefined {
+  const { first, last, prefix } = bounds(workloadRange);
+  const base = prefix === 24 ? first : first + number * 256;
+  if (prefix > 24 || base > last) return undefined;
   return { subnet: cidr.parse(`${fromNumber(base)}/24`), gateway: fromNumber(base + 1) };
 }
 

@@ -1,6 +1,6 @@
 /** Brings each workload of this node to where its record wants it: linked and running, or stopped and gone. One act per workload at a time. */
 import type { Logger } from 'pino';
-import { compileLinks } from '../compile/links.ts';
+import { compileLinks, netnsOf } from '../compile/links.ts';
 import type { ConntrackFlush, WorkloadLink } from '../compile/kernel-state.ts';
 import { ClawError, toClawError } from '../errors.ts';
 import type { DesiredView } from '../managers/desired-view.ts';
@@ -22,7 +22,7 @@ export interface WorkloadControllerOptions {
     remove(link: Pick<WorkloadLink, 'hostInterface' | 'netns'>, signal?: AbortSignal): Promise<unknown>;
   };
   readonly conntrack: { flush(entries: readonly ConntrackFlush[], signal?: AbortSignal): Promise<unknown> };
-  readonly loop: Pick<Loop, 'programmed'>;
+  readonly loop: Pick<Loop, 'programmed' | 'served'>;
   /** The store write that ends a stop; resolves with its revision. */
   readonly removeStopped: (workload: Workload) => Promise<number>;
   readonly logger: Logger;
@@ -38,6 +38,8 @@ export interface WorkloadController {
 
 /** What a process gets between TERM and KILL. */
 const STOP_GRACE_MS = 10_000;
+/** So many workloads are worked on at a time: after a boot there may be hundreds, each costing some processes. */
+const MOST_ACTS = 16;
 const RETRY_MS = { first: 500, most: 30_000 };
 
 interface Failure {
@@ -66,26 +68,28 @@ export function startWorkloadController(options: WorkloadControllerOptions): Wor
   const start = async (workload: Workload): Promise<void> => {
     const [link] = compileLinks(node, [workload]);
     if (link === undefined) return;
+    // Its rules are proven before it has a network at all: a machine that has just booted holds no rule of ours, and would let everything pass.
+    const { enforced, reason } = await loop.programmed(view.modRevision(recordKey('workloads', workload)), ended.signal);
+    if (!enforced) throw new ClawError('KERNEL_REFUSED', `it is not started while its rules are not in force: ${reason ?? ''}`);
     await links.ensure(link, ended.signal);
-    // Its rules are there before its first packet: until then its interface is unknown, and unknown ones are dropped.
-    await loop.programmed(view.modRevision(recordKey('workloads', workload)), ended.signal);
-    observed.set(workload.id, observedOf(await runtime.start(processSpec(workload, link), ended.signal)));
+    observed.set(workload.id, observedOf(await runtime.start(processSpec(workload), ended.signal)));
     startedIds.add(workload.id);
   };
 
   const stop = async (workload: Workload): Promise<void> => {
     const { id } = workload;
-    // Nothing new is sent to it any more before it is told to end.
-    await loop.programmed(view.modRevision(recordKey('workloads', workload)), ended.signal);
+    // Nothing new is sent to it any more, by kernel or proxy, before it is told to end.
+    const revision = view.modRevision(recordKey('workloads', workload));
+    await Promise.all([loop.programmed(revision, ended.signal), loop.served(revision, ended.signal)]);
     await runtime.stop(id, { graceMs: STOP_GRACE_MS }, ended.signal);
     const [link] = compileLinks(node, [workload]);
     if (link !== undefined) await links.remove(link, ended.signal);
     // Its address may belong to somebody else soon, and must not inherit its connections.
     await conntrack.flush([{ type: 'address', ip: workload.ip }], ended.signal);
-    const revision = await options.removeStopped(workload);
+    const removal = await options.removeStopped(workload);
     startedIds.delete(id);
     failures.delete(id);
-    remember(removedAt, id, revision);
+    remember(removedAt, id, removal);
     observed.forget(id);
   };
 
@@ -96,7 +100,10 @@ export function startWorkloadController(options: WorkloadControllerOptions): Wor
     } catch (error) {
       if (ended.signal.aborted) return;
       logger.error({ err: error, workload: `${workload.namespace}/${workload.name}`, stopping: workload.stopping }, 'a workload is not where it should be');
-      if (!workload.stopping) observed.set(workload.id, { state: 'failed', restarts: 0, message: toClawError(error).message });
+      // One that runs keeps its place in its services: what failed was only to look after it.
+      const process = runtime.observe().get(workload.id);
+      const runs = process?.state === 'running';
+      if (!workload.stopping && !runs) observed.set(workload.id, { state: 'failed', restarts: process?.restarts ?? 0, message: toClawError(error).message });
       retryLater(workload);
     }
   };
@@ -115,6 +122,7 @@ export function startWorkloadController(options: WorkloadControllerOptions): Wor
     if (ended.signal.aborted) return;
     for (const workload of view.state.workloads.values()) {
       const { id } = workload;
+      if (acts.size >= MOST_ACTS) return;
       if (workload.node !== node.id || acts.has(id) || (startedIds.has(id) && !workload.stopping)) continue;
       const failure = failures.get(id);
       // A stop does not wait until a failed start may be tried again.
@@ -131,6 +139,7 @@ export function startWorkloadController(options: WorkloadControllerOptions): Wor
 
   const waitUntil = <Found>(find: () => Found | undefined, signal: AbortSignal): Promise<Found> =>
     new Promise((resolve, reject) => {
+      if (signal.aborted) return reject(signal.reason);
       const done = (): void => {
         listeners.delete(check);
         signal.removeEventListener('abort', abort);
@@ -178,14 +187,14 @@ export function observedOf({ state, restarts, exitCode, message }: ObservedProce
   return { state, restarts, ...(exitCode === undefined ? {} : { exitCode }), ...(message === undefined ? {} : { message }) };
 }
 
-/** What the runtime needs to know of a workload. */
-export function processSpec(workload: Workload, link: Pick<WorkloadLink, 'netns'>): ProcessSpec {
+/** What the runtime needs to know of a workload. One that is being stopped is never started again, whatever its policy. */
+export function processSpec(workload: Workload): ProcessSpec {
   return {
     id: workload.id,
     command: workload.command,
     env: workload.env,
-    restart: workload.restart,
-    netns: `/run/netns/${link.netns}`,
+    restart: workload.stopping ? 'no' : workload.restart,
+    netns: `/run/netns/${netnsOf(workload.id)}`,
   };
 }
 

@@ -1,12 +1,11 @@
 /** The ingress proxy as this node runs it: its program, its sockets, and what it may see. It feeds and watches nothing itself. */
-import { chmod, chown, mkdir } from 'node:fs/promises';
+import { chmod, chown, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { findPackageJSON } from 'node:module';
 import { dirname, extname, join } from 'node:path';
 import type { Logger } from 'pino';
 import { ClawError } from '../errors.ts';
-import type { Cidr } from '../model/address.ts';
-import type { Port } from '../model/address.ts';
-import { readConfinedLog, startConfinedProcess } from './confined-process.ts';
+import type { Cidr, Port } from '../model/address.ts';
+import { readConfinedExit, readConfinedLog, startConfinedProcess, stopConfinedProcess } from './confined-process.ts';
 import { createIngressProxy, type IngressProxy } from './ingress-proxy.ts';
 
 export interface ConfinedProxyOptions {
@@ -18,13 +17,18 @@ export interface ConfinedProxyOptions {
   readonly port: Port;
   /** A unix socket on which it listens too. */
   readonly publishSocket: string | undefined;
+  /** Where that publishes it. */
+  readonly publishedUrl: string | undefined;
+  /** Of this program: a proxy of another one is replaced. */
+  readonly version: string;
   readonly forbiddenRanges: readonly Cidr[];
   readonly uid: number | undefined;
   readonly onLost: () => void;
   readonly logger: Logger;
 }
 
-const LOG_LINES = 3;
+/** What requests get to end when a proxy is replaced. */
+const REPLACE_GRACE_MS = 5000;
 
 export async function openConfinedProxy(options: ConfinedProxyOptions): Promise<IngressProxy> {
   const { directory, socketDir, port, publishSocket, uid, logger } = options;
@@ -38,18 +42,34 @@ export async function openConfinedProxy(options: ConfinedProxyOptions): Promise<
     listen: [{ host: '0.0.0.0', port }, ...(publishSocket === undefined ? [] : [{ path: publishSocket }])],
     forbiddenRanges: options.forbiddenRanges,
   };
+  const command = [process.execPath, join(import.meta.dirname, '..', 'proxy', `main${extname(import.meta.filename)}`), JSON.stringify(config)];
+  // Beside its directory, which goes with it.
+  const startedAs = { file: `${directory}.json`, text: JSON.stringify({ version: options.version, uid, command }) };
   const starting = new AbortController();
   const proxy = createIngressProxy({
     controlSocket,
     port,
     onLost: options.onLost,
     logger,
-    lastWords: async () => (await readConfinedLog(directory, LOG_LINES)).join(' '),
+    publishedUrl: options.publishedUrl,
+    retireOutdated: async () => {
+      const before = await readFile(startedAs.file, 'utf8').catch(() => undefined);
+      if (before === startedAs.text) return;
+      if (before !== undefined) logger.info('the ingress proxy was started with another configuration and is replaced');
+      await stopConfinedProcess(directory, { graceMs: REPLACE_GRACE_MS }, starting.signal);
+      await mkdir(directory, { recursive: true, mode: 0o700 });
+      await writeFile(startedAs.file, startedAs.text, { mode: 0o600 });
+    },
+    lastWords: async () => {
+      if ((await readConfinedExit(directory)) === undefined) return undefined;
+      const [line = 'it ended without a word'] = await readConfinedLog(directory, 1);
+      return errorText(line);
+    },
     start: async () => {
       await startConfinedProcess(
         {
           directory,
-          command: [process.execPath, join(import.meta.dirname, '..', 'proxy', `main${extname(import.meta.filename)}`), JSON.stringify(config)],
+          command,
           env: {},
           hide: options.hidden,
           expose: [
@@ -70,6 +90,17 @@ export async function openConfinedProxy(options: ConfinedProxyOptions): Promise<
       await proxy.close();
     },
   };
+}
+
+/** The proxy's last line is an error as JSON; its message is what a person wants to read. */
+function errorText(line: string): string {
+  try {
+    const error: unknown = JSON.parse(line);
+    if (typeof error === 'object' && error !== null && 'message' in error && typeof error.message === 'string') return error.message;
+    return line;
+  } catch {
+    return line;
+  }
 }
 
 function packageRoot(): string {

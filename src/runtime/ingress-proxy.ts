@@ -9,19 +9,23 @@ import type { Route } from '../model/route-snapshot.ts';
 export interface IngressProxyOptions {
   readonly controlSocket: string;
   readonly port: number;
-  /** Starts the process, detached and confined; resolves once it was started, not once it serves. */
+  /** Before the first look at a running proxy: ends one that was started with another configuration. */
+  readonly retireOutdated: () => Promise<void>;
+  /** Starts the process, detached and confined, unless it runs; resolves once it was started, not once it serves. */
   readonly start: () => Promise<void>;
-  /** Why the last start failed, in the proxy's own words. */
-  readonly lastWords: () => Promise<string>;
+  /** Why it ended, in the proxy's own words; undefined while it runs. */
+  readonly lastWords: () => Promise<string | undefined>;
   /** Called when the proxy was found dead: it is started again by the next `feed`. */
   readonly onLost: () => void;
+  /** Where it is reached from outside, when somebody publishes it. */
+  readonly publishedUrl: string | undefined;
   readonly logger: Logger;
 }
 
 export interface IngressProxy {
   /** Makes the proxy serve these routes, starting it if it does not run; a proxy that already serves them is left alone. */
   feed(routes: readonly Route[], signal: AbortSignal): Promise<void>;
-  status(): { readonly port: number; readonly running: boolean; readonly reason?: string };
+  status(): { readonly port: number; readonly running: boolean; readonly published?: string; readonly reason?: string };
   /** Stops watching; the proxy goes on. */
   close(): Promise<void>;
 }
@@ -42,6 +46,7 @@ export function createIngressProxy(options: IngressProxyOptions): IngressProxy {
   /** What the running proxy has acknowledged. */
   let served: { readonly pid: number; readonly version: number; readonly routes: string } | undefined;
   let failure: string | undefined;
+  let retired = false;
   let watching: Promise<void> | undefined;
 
   const call = async (method: 'GET' | 'PUT', path: string, body?: string): Promise<unknown> => {
@@ -62,16 +67,22 @@ export function createIngressProxy(options: IngressProxyOptions): IngressProxy {
   };
 
   const ensure = async (signal: AbortSignal): Promise<Health> => {
+    if (!retired) await options.retireOutdated();
+    retired = true;
     const running = await ask();
     if (running !== undefined) return running;
-    await options.start();
     const deadline = AbortSignal.timeout(START_TIMEOUT_MS);
+    await options.start();
     while (!deadline.aborted) {
       const started = await ask();
       if (started !== undefined) return started;
+      const words = await options.lastWords();
+      if (words !== undefined) throw new ClawError('PROCESS_FAILED', `the ingress proxy does not run: ${words}`);
       await delay(START_POLL_MS, undefined, { signal });
+      // One that was being killed while it was looked at may have counted as running.
+      await options.start();
     }
-    throw new ClawError('PROCESS_FAILED', `the ingress proxy did not start: ${await options.lastWords()}`, { hint: `Is port ${port} free? \`ss -ltnp\` shows who has it.` });
+    throw new ClawError('TIMEOUT', `the ingress proxy did not answer within ${START_TIMEOUT_MS} ms`);
   };
 
   /** A proxy that dies is noticed here, so that it is started again although no route changes. */
@@ -107,7 +118,12 @@ export function createIngressProxy(options: IngressProxyOptions): IngressProxy {
         if (!ended.signal.aborted) logger.error({ err: error }, 'the ingress proxy is no longer watched');
       });
     },
-    status: () => ({ port, running: served !== undefined, ...(failure === undefined ? {} : { reason: failure }) }),
+    status: () => ({
+      port,
+      running: served !== undefined,
+      ...(options.publishedUrl === undefined ? {} : { published: options.publishedUrl }),
+      ...(failure === undefined ? {} : { reason: failure }),
+    }),
     close: async () => {
       ended.abort();
       await watching;

@@ -1,5 +1,5 @@
 /** The agent's unix socket: HTTP in front of the door, for every surface. It knows no command and decides nothing. */
-import { chmod, chown, mkdir, rm } from 'node:fs/promises';
+import { chmod, chown, mkdir, readFile, rm } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createConnection, type Socket } from 'node:net';
 import { dirname } from 'node:path';
@@ -8,8 +8,8 @@ import { ClawError, toClawError, type ErrorCode } from '../errors.ts';
 
 export interface AgentSocketOptions {
   readonly path: string;
-  /** Group that may use the socket; root only (and the sandbox's user) when undefined. */
-  readonly gid?: number;
+  /** Group that may use the socket; its owner only when undefined. */
+  readonly gid: number | undefined;
   readonly invoke: (call: SocketCall, signal: AbortSignal) => Promise<unknown>;
   readonly health: () => Record<string, unknown>;
   /** Who is at the other end, for the audit log. */
@@ -80,7 +80,7 @@ export async function refuseTakenSocket(path: string): Promise<void> {
   }
 }
 
-/** Whether somebody listens on the socket. */
+/** Whether somebody listens on the socket. Only a refused or missing one is known to be nobody's. */
 export function answers(path: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = createConnection(path);
@@ -88,8 +88,15 @@ export function answers(path: string): Promise<boolean> {
       socket.destroy();
       resolve(true);
     });
-    socket.once('error', () => resolve(false));
+    socket.once('error', (error) => resolve(!('code' in error && (error.code === 'ECONNREFUSED' || error.code === 'ENOENT'))));
   });
+}
+
+/** The id of a group of this machine, undefined when there is none of that name. */
+export async function groupId(group: string): Promise<number | undefined> {
+  const line = (await readFile('/etc/group', 'utf8')).split('\n').find((entry) => entry.startsWith(`${group}:`));
+  const id = line?.split(':')[2];
+  return id === undefined ? undefined : Number(id);
 }
 
 interface Exchange {

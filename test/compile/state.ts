@@ -1,8 +1,8 @@
 /** Small desired states for compile tests, made through the real schemas, and the text in which results are compared. */
 import { TABLES, type IptablesState } from '../../src/compile/kernel-state.ts';
-import { cidr } from '../../src/model/address.ts';
+import { cidr, ipv4 } from '../../src/model/address.ts';
 import { ingress } from '../../src/model/ingress.ts';
-import { nodeSubnet, ranges, type Node } from '../../src/model/node.ts';
+import { ranges, type Node } from '../../src/model/node.ts';
 import type { Desired, Observed } from '../../src/model/observed.ts';
 import { recordKey } from '../../src/model/record.ts';
 import { service, type Service } from '../../src/model/service.ts';
@@ -14,9 +14,11 @@ export const node: Node = {
   id: 'node-a',
   number: 1,
   ranges: ranges.parse({}),
-  ...nodeSubnet(cidr.parse('10.200.0.0/16'), 1),
+  subnet: cidr.parse('10.200.1.0/24'),
+  gateway: ipv4.parse('10.200.1.1'),
   mtu: 1420,
   exposeTo: [],
+  dropForeignForwarding: false,
 };
 
 export function aService(fields: Record<string, unknown>): Service {
