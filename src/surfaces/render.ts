@@ -17,8 +17,10 @@ export function renderAnswer(command: string, answer: Readonly<Record<string, un
   const blocks: string[] = [];
   for (const [key, value] of Object.entries(rest)) {
     if (isTable(value)) blocks.push(...table(key, value));
-    else if (isLines(key, value)) blocks.push(...lastLines(value));
-    else if (isNested(value)) blocks.push(`${key}: ${flat(value)}`);
+    else if (isLines(key, value)) {
+      scalars.push(counted(value));
+      blocks.push(...lastLines(value));
+    } else if (isNested(value)) blocks.push(`${key}: ${flat(value)}`);
     else scalars.push(...pair([key, value]));
   }
   const state = enforcementText(enforced, reason);
@@ -69,6 +71,11 @@ function table(key: string, rows: readonly Readonly<Record<string, unknown>>[]):
   const lines = [columns, ...cells].map((line) => `  ${line.map((cell, index) => cell.padEnd(widths[index] ?? 0)).join('  ')}`.trimEnd());
   const more = rows.length - shown.length;
   return [`${key}:`, ...lines, ...(more > 0 ? [`  and ${more} more`] : [])];
+}
+
+/** A log may be empty or say "ok" itself, so the line above it counts. */
+function counted(lines: readonly string[]): string {
+  return lines.length === 0 ? 'no lines' : `${lines.length} line${lines.length === 1 ? '' : 's'}`;
 }
 
 /** Of a log the end matters most, so the beginning is what goes. */

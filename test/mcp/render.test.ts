@@ -35,6 +35,11 @@ test('several things are a table', () => {
   );
 });
 
+test('above a log stands how long it is', () => {
+  assert.equal(renderAnswer('workload.logs', { namespace: 'default', name: 'web', lines: ['listening', 'ok'] }), 'workload.logs default/web: 2 lines\nlistening\nok');
+  assert.equal(renderAnswer('workload.logs', { namespace: 'default', name: 'web', lines: [] }), 'workload.logs default/web: no lines');
+});
+
 test('the next page is told', () => {
   assert.match(render('workload.list'), /count 2, nextCursor next/);
 });
@@ -53,7 +58,7 @@ test('long answers are cut: tables at the end, logs at the beginning', () => {
   assert.match(table, /x{79}…/);
   const lines = Array.from({ length: 1_000 }, (_, index) => `line ${index} ${'y'.repeat(40)}`);
   const log = renderAnswer('workload.logs', { namespace: 'default', name: 'web', lines });
-  assert.match(log, /earlier lines left out/);
+  assert.match(log, /^workload\.logs default\/web: 1000 lines\n\(\d+ earlier lines left out\)\nline /);
   assert.match(log, /line 999 y+$/);
   assert.ok(log.length < 13_000);
   const wide = renderAnswer('x', { text: 'z'.repeat(50_000) });
