@@ -158,6 +158,7 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
   opened.defer(() => audit.close());
   const door: Door = {
     managers: createManagers(world),
+    logger,
     audit,
     programmed: (revision, until) => loop.programmed(revision, until),
     isProgrammed: (revision) => loop.isProgrammed(revision),

@@ -1,7 +1,6 @@
 /** The audit log: one JSON line for every call and every refusal. It holds no secrets: values of environment variables are left out. */
-import { rename, stat } from 'node:fs/promises';
+import { appendFile, rename, stat } from 'node:fs/promises';
 import type { Logger } from 'pino';
-import { appendFile } from 'node:fs/promises';
 import type { ClawError } from './errors.ts';
 
 export interface AuditEntry {
@@ -63,9 +62,18 @@ async function line({ command, params, caller, effect, durationMs, revision, err
 }
 
 function withoutSecrets(params: unknown): unknown {
-  const text = JSON.stringify(params, (key: string, value: unknown) =>
-    key === 'env' && typeof value === 'object' && value !== null ? Object.fromEntries(Object.keys(value).map((name) => [name, '...'])) : value,
-  );
-  if (text === undefined) return null;
-  return text.length > MAX_PARAMS ? `${text.slice(0, MAX_PARAMS)}...` : JSON.parse(text);
+  try {
+    const text = JSON.stringify(params, (key: string, value: unknown) => (key === 'env' ? concealed(value) : value));
+    if (text === undefined) return null;
+    return text.length > MAX_PARAMS ? `${text.slice(0, MAX_PARAMS)}...` : JSON.parse(text);
+  } catch {
+    // Nested deeper than the stack: that it was so is what the log can say of it.
+    return 'nested too deep to be shown';
+  }
+}
+
+/** The names of variables without their values; of anything else in their place nothing, for it may be a secret too. */
+function concealed(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return '...';
+  return Object.fromEntries(Object.keys(value).map((name) => [name, '...']));
 }

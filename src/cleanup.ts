@@ -1,11 +1,12 @@
 /** Removes everything of ours from a machine whose agent is stopped: processes, rules, sets, links, routes. The store stays. */
 import { readdir } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { dirname, resolve } from 'node:path';
 import { openIpset } from './drivers/ipset.ts';
 import { openIptables } from './drivers/iptables.ts';
 import { openLinks } from './drivers/link.ts';
-import { openNodeNetwork } from './drivers/node-network.ts';
+import { openNodeNetwork, turnForwardingOff } from './drivers/node-network.ts';
 import { ClawError } from './errors.ts';
+import { turnedForwardingOn } from './node-identity.ts';
 import { stopConfinedProcess } from './runtime/confined-process.ts';
 import { openProcessRuntime } from './runtime/process.ts';
 import { KERNEL_LOCK_DIRECTORY, takeKernel, takeStateDirectory } from './state-directory.ts';
@@ -24,6 +25,8 @@ export interface CleanupReport {
   readonly ruleLines: number;
   readonly ipsets: number;
   readonly addressesAndRoutes: number;
+  /** Forwarding was off before the first agent came, and is off again. */
+  readonly forwardingTurnedOff: boolean;
 }
 
 const STOP_GRACE_MS = 5000;
@@ -38,7 +41,7 @@ export async function cleanup({ stateDir, socketPath }: CleanupOptions, signal: 
   // One that has another socket is found here.
   const kernel = await takeKernel();
   try {
-    return await removeEverything({ stateDir, socketPath }, signal);
+    return await removeEverything({ stateDir: resolve(stateDir), socketPath: resolve(socketPath) }, signal);
   } finally {
     kernel.release();
   }
@@ -59,7 +62,9 @@ async function removeEverything({ stateDir, socketPath }: CleanupOptions, signal
     // Sets after rules: the kernel keeps a set that a rule refers to.
     const { written: ipsets } = await openIpset().removeAll(signal);
     const { written: addressesAndRoutes } = await openNodeNetwork().removeAll(signal);
-    return { workloads, interfaces: interfaces.length, networkNamespaces: netns.length, ruleLines, ipsets, addressesAndRoutes };
+    const forwardingTurnedOff = await turnedForwardingOn(directory.identity);
+    if (forwardingTurnedOff) await turnForwardingOff();
+    return { workloads, interfaces: interfaces.length, networkNamespaces: netns.length, ruleLines, ipsets, addressesAndRoutes, forwardingTurnedOff };
   } finally {
     directory.release();
   }

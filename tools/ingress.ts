@@ -15,7 +15,7 @@ export const createIngressInput = z.strictObject({
 });
 export type CreateIngress = z.output<typeof createIngressInput>;
 
-export const updateIngressInput = z.strictObject({ ...named, rules: rules.optional(), tls: z.boolean().optional() });
+export const updateIngressInput = z.strictObject({ ...named, rules: rules.optional(), tls: z.boolean().nullish() });
 export type UpdateIngress = z.output<typeof updateIngressInput>;
 
 const written = z.object({

@@ -37,7 +37,7 @@ export const networkTools: readonly Tool[] = [
           meshIps: z.record(z.string(), poolStats).describe('By region'),
         }),
       }),
-      ingress: z.object({ port: z.int(), running: z.boolean(), reason: z.string().optional() }).describe('The HTTP proxy'),
+      ingress: z.object({ port: z.int(), running: z.boolean(), published: z.string().optional(), reason: z.string().optional() }).describe('The HTTP proxy'),
       kernel: z
         .object({ inSync: z.boolean(), backend: z.string(), revision: z.int(), reason: z.string().optional() })
         .describe('Whether it holds the newest revision of the store'),

@@ -27,7 +27,7 @@ export const createServiceInput = z.strictObject({
   ...named,
   selector: selector.optional(),
   port: port.describe('Port of the virtual IP; needed unless ports is given').optional(),
-  protocol: protocol.default('tcp'),
+  protocol: protocol.optional().describe('Default: tcp'),
   targetPort: target.optional(),
   ports: ports.optional(),
   endpoints: endpoints.optional(),
@@ -38,7 +38,7 @@ export const updateServiceInput = z.strictObject({
   ...named,
   selector: selector.nullish(),
   port: port.optional(),
-  protocol: protocol.optional(),
+  protocol: protocol.nullish(),
   targetPort: target.nullish(),
   ports: ports.nullish(),
   endpoints: endpoints.nullish(),
@@ -51,6 +51,7 @@ const written = z.object({
   protocol: z.string(),
   clusterIp: z.string().describe('The virtual IP; it stays until the service is deleted'),
   success: z.literal(true),
+  warnings: z.array(z.string()),
   ...enforcement,
 });
 

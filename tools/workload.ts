@@ -17,7 +17,12 @@ const notYet = {
 export const runWorkloadInput = z.strictObject({
   ...named,
   labels: labels.default({}),
-  command: z.array(argument).min(1).max(256).describe('Program and arguments; no shell'),
+  command: z
+    .array(argument)
+    .min(1)
+    .max(256)
+    .refine(([program]) => program !== '', { error: 'the program has no name', path: [0] })
+    .describe('Program and arguments; no shell'),
   env: z.record(variable, argument).default({}),
   ports: ports.default([]),
   runtime: z.enum(['process', 'docker']).default('process'),

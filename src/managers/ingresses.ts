@@ -1,6 +1,6 @@
 /** Ingresses: their invariants and their store writes. Never programs anything. */
 import type { CreateIngress, UpdateIngress } from '../../tools/ingress.ts';
-import { httpTargets, routeKey } from '../compile/routes.ts';
+import { claimedRoutes, httpTargets, routeKey } from '../compile/routes.ts';
 import { ClawError } from '../errors.ts';
 import type { Ingress, IngressRule } from '../model/ingress.ts';
 import { recordKey, type Named } from '../model/record.ts';
@@ -48,7 +48,7 @@ export function ingressManager(world: World) {
       if (input.rules !== undefined) requireDistinct(input.rules);
       const { answer, revision } = await world.mutate(() => {
         const old = find(input);
-        const updated: Ingress = { ...old, rules: input.rules ?? old.rules, tls: input.tls ?? old.tls };
+        const updated: Ingress = { ...old, rules: input.rules ?? old.rules, tls: input.tls === undefined ? old.tls : (input.tls ?? false) };
         return { ...replaceRecord(world, recordKey('ingresses', input), updated), answer: updated };
       });
       return written(answer, revision);
@@ -64,21 +64,24 @@ export function ingressManager(world: World) {
 
     get: async (input: Named) => {
       const ingress = find(input);
-      return { answer: shown(world, ingress), revision: world.desired.revision, ...(ingress.tls ? { notEnforced: NO_TLS } : {}) };
+      return { answer: shown(world, ingress, claimedRoutes(world.desired)), revision: world.desired.revision, ...(ingress.tls ? { notEnforced: NO_TLS } : {}) };
     },
 
     list: async (input: { limit: number; cursor?: string | undefined; namespace?: string | undefined }) => {
       const { items, ...paging } = page(world.desired.ingresses, input);
-      return { answer: { ...paging, ingresses: items.map((ingress) => shown(world, ingress)) } };
+      const claimed = claimedRoutes(world.desired);
+      return { answer: { ...paging, ingresses: items.map((ingress) => shown(world, ingress, claimed)) } };
     },
   };
 }
 
-function shown(world: World, ingress: Ingress) {
+type Claims = ReturnType<typeof claimedRoutes>;
+
+function shown(world: World, ingress: Ingress, claimed: Claims) {
   return {
     namespace: ingress.namespace,
     name: ingress.name,
-    rules: ingress.rules.map((rule) => ({ ...rule, ready: !ingress.tls && isReady(world, ingress, rule) })),
+    rules: ingress.rules.map((rule) => ({ ...rule, ready: claimed.get(routeKey(rule))?.ingress === ingress && isReady(world, ingress, rule) })),
     tls: ingress.tls,
     urls: urls(world, ingress),
     createdAt: ingress.createdAt,
@@ -90,13 +93,16 @@ function isReady(world: World, ingress: Ingress, rule: IngressRule): boolean {
   return service !== undefined && httpTargets(service, world.endpointsOf).length > 0;
 }
 
+/** Where its rules answer; a TLS ingress answers nowhere yet. */
 function urls(world: World, ingress: Ingress): string[] {
+  if (ingress.tls) return [];
   const { port } = world.health().ingress;
-  return ingress.rules.map((rule) => `${ingress.tls ? 'https' : 'http'}://${rule.host}:${port}${rule.path}`);
+  return ingress.rules.map((rule) => `http://${rule.host}:${port}${rule.path}`);
 }
 
 /** What the user should know but may have meant: an ingress is accepted before its service exists. */
 function warnings(world: World, ingress: Ingress): string[] {
+  if (ingress.tls) return [];
   const names = [...new Set(ingress.rules.map((rule) => rule.service))];
   const absent = names.flatMap((name) => {
     const service = world.desired.services.get(recordKey('services', { namespace: ingress.namespace, name }));
@@ -104,11 +110,11 @@ function warnings(world: World, ingress: Ingress): string[] {
     if (!service.ports.some((port) => port.protocol === 'tcp')) return [`service ${name} has no TCP port: requests are answered with 503`];
     return [];
   });
-  const others = [...world.desired.ingresses.values()].filter((other) => other.namespace !== ingress.namespace || other.name !== ingress.name);
-  const claimed = new Map(others.flatMap((other) => other.rules.map((rule) => [routeKey(rule), other] as const)));
+  const claimed = claimedRoutes(world.desired);
   const taken = ingress.rules.flatMap((rule) => {
-    const other = claimed.get(routeKey(rule));
-    return other === undefined ? [] : [`ingress ${other.namespace}/${other.name} has a rule for ${rule.host}${rule.path} too: the older one answers`];
+    const winner = claimed.get(routeKey(rule))?.ingress;
+    if (winner === undefined || (winner.namespace === ingress.namespace && winner.name === ingress.name)) return [];
+    return [`ingress ${winner.namespace}/${winner.name} is older and answers ${rule.host}${rule.path}`];
   });
   return [...absent, ...taken];
 }

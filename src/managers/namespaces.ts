@@ -71,7 +71,8 @@ function requireEmpty(world: World, name: string): void {
   const { services, ingresses, workloads } = world.desired;
   const held = Object.entries({ services, ingresses, workloads }).flatMap(([kind, records]) => {
     const count = [...records.keys()].filter((key) => key.startsWith(`${kind}/${name}/`)).length;
-    return count === 0 ? [] : [`${count} ${kind}`];
+    const noun = { services: 'service', ingresses: 'ingress', workloads: 'workload' }[kind] ?? kind;
+    return count === 0 ? [] : [`${count} ${count === 1 ? noun : kind}`];
   });
   if (held.length === 0) return;
   throw new ClawError('NAMESPACE_NOT_EMPTY', `namespace ${name} still holds ${held.join(', ')}`, { path: 'name', hint: 'Delete what it holds first.' });

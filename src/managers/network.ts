@@ -22,7 +22,7 @@ export function networkManager(world: World) {
           wireguard: null,
           serviceDiscovery: {
             serviceCount: world.desired.services.size,
-            iptablesAvailable: world.mode !== 'model',
+            iptablesAvailable: kernel.inSync,
             services: page(world.desired.services, { limit: SERVICES_SHOWN }).items.map((service) => {
               const { protocol: _, ...shown } = summary(world, service);
               return shown;

@@ -11,21 +11,23 @@ export interface Change {
 /** At most this many objects of one kind: answers, compile steps and tests are made for it. */
 const MAX_OBJECTS = 10_000;
 
-/** Writes the record if its key is free, and its namespace if that does not exist yet. */
+/**
+ * Writes the record if its key is free, and its namespace with it: anew if it does not exist yet, else as it is, so that
+ * another agent that deletes the namespace at the same time loses its compare.
+ */
 export function createRecord(world: World, key: string, value: unknown): Change {
   const [, namespace = ''] = key.split('/');
   const namespaceKey = `namespaces/${namespace}`;
-  const known = world.modRevision(namespaceKey);
+  const known = world.desired.namespaces.get(namespaceKey);
+  if (known === undefined) requireRoom(world.desired.namespaces, 'namespaces');
   return {
     compares: [
       { key, modRevision: 0 },
-      { key: namespaceKey, modRevision: known },
+      { key: namespaceKey, modRevision: world.modRevision(namespaceKey) },
     ],
     ops: [
       { type: 'put', key, value },
-      ...(known === 0
-        ? [{ type: 'put' as const, key: namespaceKey, value: { v: 1, name: namespace, labels: {}, createdAt: world.now().toISOString() } }]
-        : []),
+      { type: 'put', key: namespaceKey, value: known ?? { v: 1, name: namespace, labels: {}, createdAt: world.now().toISOString() } },
     ],
   };
 }

@@ -1,7 +1,9 @@
 /** Services: their invariants and their store writes. Never programs anything. */
 import type { CreateService, UpdateService } from '../../tools/service.ts';
 import { ClawError } from '../errors.ts';
-import { cidr, contains, type Cidr } from '../model/address.ts';
+import { contains } from '../model/address.ts';
+import { FORBIDDEN_ENDPOINTS } from '../model/endpoint-ranges.ts';
+import { matches } from '../model/name.ts';
 import type { Endpoint } from '../model/observed.ts';
 import { recordKey, type Named } from '../model/record.ts';
 import type { ExplicitEndpoint, Service, ServicePort } from '../model/service.ts';
@@ -11,14 +13,6 @@ import { createRecord, deleteRecord, replaceRecord, requireRecord, requireRoom, 
 import type { World } from './world.ts';
 
 const MISSING = { code: 'SERVICE_NOT_FOUND', listWith: 'service.list' } as const;
-
-/** Where no endpoint may lie: the node itself, link-local with the cloud's metadata, and what is no unicast address. */
-const FORBIDDEN_ENDPOINTS: readonly (readonly [Cidr, string])[] = [
-  [cidr.parse('0.0.0.0/8'), 'no address of a host'],
-  [cidr.parse('127.0.0.0/8'), 'loopback'],
-  [cidr.parse('169.254.0.0/16'), 'link-local (cloud metadata lives there)'],
-  [cidr.parse('224.0.0.0/3'), 'multicast or reserved'],
-];
 
 export function serviceManager(world: World) {
   const find = (input: Named): Service => requireRecord(world.desired.services, recordKey('services', input), MISSING);
@@ -47,7 +41,7 @@ export function serviceManager(world: World) {
         };
         return { ...together(createRecord(world, key, service), taken), answer: service };
       });
-      return { answer: written(answer), revision };
+      return { answer: written(world, answer), revision };
     },
 
     update: async (input: UpdateService) => {
@@ -57,7 +51,7 @@ export function serviceManager(world: World) {
         const updated: Service = { ...rest, ...parseSpec(world, merge(service, input)) };
         return { ...replaceRecord(world, recordKey('services', input), updated), answer: updated };
       });
-      return { answer: written(answer), revision };
+      return { answer: written(world, answer), revision };
     },
 
     delete: async (input: Named) => {
@@ -127,9 +121,29 @@ export function summary(world: World, service: Service) {
   };
 }
 
-function written(service: Service) {
+function written(world: World, service: Service) {
   const { port, protocol } = firstPort(service);
-  return { namespace: service.namespace, name: service.name, port, protocol, clusterIp: service.clusterIp, success: true as const };
+  return {
+    namespace: service.namespace,
+    name: service.name,
+    port,
+    protocol,
+    clusterIp: service.clusterIp,
+    success: true as const,
+    warnings: warnings(world, service),
+  };
+}
+
+/** What is allowed and may be meant, but leaves the service without an answer. */
+function warnings(world: World, service: Service): string[] {
+  if (service.selector === undefined && service.endpoints.length === 0) return ['it has neither a selector nor endpoints: connections are refused'];
+  const names = service.ports.flatMap(({ targetPort }) => (typeof targetPort === 'string' ? [targetPort] : []));
+  const { selector } = service;
+  if (selector === undefined) return [];
+  const selected = [...world.desired.workloads.values()].filter((workload) => workload.namespace === service.namespace && matches(selector, workload.labels));
+  return names
+    .filter((name) => selected.length > 0 && !selected.some((workload) => workload.ports.some((port) => port.name === name)))
+    .map((name) => `none of the selected workloads has a port named ${name}`);
 }
 
 type Spec = Pick<Service, 'ports' | 'manyPorts' | 'endpoints'> & { selector?: NonNullable<Service['selector']> };
@@ -140,7 +154,7 @@ function parseSpec(world: World, input: SpecInput): Spec {
   const selected = input.selector !== undefined && Object.keys(input.selector).length > 0;
   const endpoints = input.endpoints ?? [];
   if (selected && endpoints.length > 0) {
-    throw invalid('endpoints', 'a service has either a selector or endpoints, not both', 'Leave one of them out.');
+    throw invalid('endpoints', 'a service has either a selector or endpoints, not both', 'Leave one of them out; in an update take the old one away with null.');
   }
   const { ports, manyPorts } = parsePorts(input);
   for (const [index, endpoint] of endpoints.entries()) checkEndpoint(world, { endpoint, ports, path: `endpoints[${index}]` });
@@ -150,10 +164,11 @@ function parseSpec(world: World, input: SpecInput): Spec {
 function parsePorts(input: SpecInput): Pick<Service, 'ports' | 'manyPorts'> {
   if (input.ports === undefined) {
     if (input.port === undefined) throw invalid('port', 'a service needs a port', 'Give port, or ports for several.');
-    const single = { port: input.port, protocol: input.protocol, ...(input.targetPort === undefined ? {} : { targetPort: input.targetPort }) };
+    const single = { port: input.port, protocol: input.protocol ?? ('tcp' as const), ...(input.targetPort === undefined ? {} : { targetPort: input.targetPort }) };
     return { ports: [single], manyPorts: false };
   }
   if (input.port !== undefined) throw invalid('ports', 'port and ports exclude each other', 'Leave one of them out.');
+  if (input.protocol !== undefined) throw invalid('protocol', 'protocol goes with port', 'Give each entry of ports its own protocol.');
   if (input.targetPort !== undefined) throw invalid('targetPort', 'targetPort goes with port', 'Give each entry of ports its own targetPort.');
   const names = new Set<string>();
   const numbers = new Set<string>();
@@ -175,10 +190,10 @@ interface EndpointCheck {
 }
 
 function checkEndpoint(world: World, { endpoint, ports, path }: EndpointCheck): void {
-  const ranges = [...FORBIDDEN_ENDPOINTS, [world.node.ranges.clusterIp, 'the range of virtual IPs'] as const];
-  const forbidden = ranges.find(([range]) => contains(range, endpoint.ip));
+  const ranges = [...FORBIDDEN_ENDPOINTS, { range: world.node.ranges.clusterIp, what: 'the range of virtual IPs' }];
+  const forbidden = ranges.find(({ range }) => contains(range, endpoint.ip));
   if (forbidden !== undefined) {
-    throw invalid(`${path}.ip`, `${endpoint.ip} can be no endpoint: ${forbidden[0]} is ${forbidden[1]}`, "Give the address of a host's network interface.");
+    throw invalid(`${path}.ip`, `${endpoint.ip} can be no endpoint: ${forbidden.range} is ${forbidden.what}`, "Give the address of a host's network interface.");
   }
   if (endpoint.port !== undefined && ports.length > 1) {
     throw invalid(`${path}.port`, 'with several ports an endpoint has no port of its own', "Leave it out: each port's targetPort is used.");
@@ -191,24 +206,25 @@ function checkEndpoint(world: World, { endpoint, ports, path }: EndpointCheck): 
 
 /** The old fields with the given ones in their place; a null takes an optional one away. */
 function merge(service: Service, input: UpdateService): SpecInput {
-  const first = firstPort(service);
   const selector = input.selector === undefined ? service.selector : (input.selector ?? undefined);
   const endpoints = input.endpoints === undefined ? service.endpoints : (input.endpoints ?? []);
   const base = { selector, endpoints };
+  const { port, protocol, targetPort } = input;
   if (input.ports !== undefined && input.ports !== null) {
-    return { ...base, ports: input.ports, port: input.port, targetPort: input.targetPort ?? undefined, protocol: 'tcp' };
+    return { ...base, ports: input.ports, port, protocol: protocol ?? undefined, targetPort: targetPort ?? undefined };
   }
-  const single = input.port !== undefined || input.protocol !== undefined || input.targetPort !== undefined || input.ports === null;
-  if (service.manyPorts && !single) return { ...base, ports: service.ports, protocol: 'tcp' };
-  if (service.manyPorts && input.port === undefined) {
-    throw invalid(input.ports === null ? 'ports' : 'port', 'this service has several ports', 'Give ports in full, or port to have a single one.');
+  if (service.manyPorts && input.ports === undefined) {
+    const [given] = Object.entries({ port, protocol, targetPort }).find(([, value]) => value !== undefined) ?? [];
+    if (given === undefined) return { ...base, ports: service.ports };
+    throw invalid(given, 'this service has several ports', 'Give ports in full, or ports: null together with port to have a single one.');
   }
-  const oldTarget = service.manyPorts ? undefined : first.targetPort;
+  const first = firstPort(service);
+  const old = service.manyPorts ? undefined : first;
   return {
     ...base,
-    port: input.port ?? first.port,
-    protocol: input.protocol ?? (service.manyPorts ? 'tcp' : first.protocol),
-    targetPort: input.targetPort === undefined ? oldTarget : (input.targetPort ?? undefined),
+    port: port ?? old?.port,
+    protocol: protocol === undefined ? old?.protocol : (protocol ?? undefined),
+    targetPort: targetPort === undefined ? old?.targetPort : (targetPort ?? undefined),
   };
 }
 

@@ -43,7 +43,7 @@ export function workloadManager(world: World) {
         return { ...together(createRecord(world, key, workload), taken), answer: workload };
       });
       await world.workloadStarted(started.id, signal);
-      return { answer: shown(world, started), revision: world.desired.revision };
+      return inForce(world, started);
     },
 
     update: async (input: UpdateWorkload) => {
@@ -57,12 +57,13 @@ export function workloadManager(world: World) {
         };
         return { ...replaceRecord(world, recordKey('workloads', input), updated), answer: updated };
       });
-      return { answer: shown(world, answer), revision };
+      return { ...inForce(world, answer), revision };
     },
 
     stop: async (input: Named, signal: AbortSignal) => {
       const { answer } = await world.mutate(() => {
         const workload = find(input);
+        requireHere(world, workload);
         const stopping: Workload = { ...workload, stopping: true };
         return { ...replaceRecord(world, recordKey('workloads', input), stopping), answer: stopping };
       });
@@ -70,7 +71,7 @@ export function workloadManager(world: World) {
       return { answer: { namespace: answer.namespace, name: answer.name, stopped: true as const, released: answer.ip }, revision };
     },
 
-    get: async (input: Named) => ({ answer: shown(world, find(input)), revision: world.desired.revision }),
+    get: async (input: Named) => inForce(world, find(input)),
 
     list: async (input: { limit: number; cursor?: string | undefined; namespace?: string | undefined }) => {
       const { items, ...paging } = page(world.desired.workloads, input);
@@ -95,6 +96,21 @@ export async function removeStopped(world: World, workload: Workload): Promise<n
     return { ...change, answer: undefined };
   });
   return revision;
+}
+
+/** The workload with what its enforcement depends on: one that could not be started is not in force, whatever its rules are. */
+function inForce(world: World, workload: Workload) {
+  const answer = shown(world, workload);
+  const failed = answer.state === 'failed' ? { notEnforced: `it does not run: ${answer.message ?? 'it could not be started'}` } : {};
+  return { answer, revision: world.desired.revision, ...failed };
+}
+
+function requireHere(world: World, workload: Workload): void {
+  if (workload.node === world.node.id) return;
+  throw new ClawError('NOT_ALLOWED', `workload ${workload.namespace}/${workload.name} runs on node ${workload.node}, and this is ${world.node.id}`, {
+    path: 'name',
+    hint: `Ask the agent of ${workload.node}.`,
+  });
 }
 
 function shown(world: World, workload: Workload) {
@@ -132,7 +148,11 @@ function requireRuntime(world: World, input: RunWorkload): void {
 
 function requirePorts(ports: readonly WorkloadPort[]): void {
   const names = new Set<string>();
-  for (const [index, { name }] of ports.entries()) {
+  const numbers = new Set<string>();
+  for (const [index, { name, port, protocol }] of ports.entries()) {
+    const number = `${port}/${protocol}`;
+    if (numbers.has(number)) throw new ClawError('INVALID_ARGUMENT', `port ${number} stands there twice`, { path: `ports[${index}].port`, hint: 'Give each port once.' });
+    numbers.add(number);
     if (name === undefined) continue;
     if (names.has(name)) {
       throw new ClawError('INVALID_ARGUMENT', `the port name ${name} stands there twice`, { path: `ports[${index}].name`, hint: 'Give each port a name of its own.' });

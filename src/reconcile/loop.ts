@@ -48,24 +48,6 @@ export function startLoop(options: LoopOptions): Loop {
   let networkKnown = false;
   let flows = options.inheritedUdpFlows;
 
-  const kernel = startPasses({
-    name: 'kernel',
-    revision: () => view.state.revision,
-    logger,
-    pass: async (signal) => {
-      const state = compileKernel(node, view.state, endpointsOf);
-      const after = udpFlows(view.state.services.values(), endpointsOf);
-      await applyTwice({ state, after }, signal);
-      flows = after;
-    },
-  });
-  const routes = startPasses({
-    name: 'ingress proxy',
-    revision: () => view.state.revision,
-    logger,
-    pass: (signal) => options.feedRoutes(compileRoutes(view.state, endpointsOf), signal),
-  });
-
   /** A write that failed may have met a kernel that others changed: read it and try once more before anybody is told. */
   const applyTwice = async ({ state, after }: { state: KernelState; after: UdpFlows }, signal: AbortSignal): Promise<void> => {
     const stale = staleUdpFlows(flows, after);
@@ -85,6 +67,24 @@ export function startLoop(options: LoopOptions): Loop {
     drivers.ipset.resync();
     networkKnown = false;
   };
+
+  const kernel = startPasses({
+    name: 'kernel',
+    revision: () => view.state.revision,
+    logger,
+    pass: async (signal) => {
+      const state = compileKernel(node, view.state, endpointsOf);
+      const after = udpFlows(view.state.services.values(), endpointsOf);
+      await applyTwice({ state, after }, signal);
+      flows = after;
+    },
+  });
+  const routes = startPasses({
+    name: 'ingress proxy',
+    revision: () => view.state.revision,
+    logger,
+    pass: (signal) => options.feedRoutes(compileRoutes(view.state, endpointsOf), signal),
+  });
 
   const wakeBoth = (): void => {
     kernel.wake();
