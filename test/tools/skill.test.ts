@@ -9,6 +9,7 @@ import { readSkill, skillExamples } from './skill-examples.ts';
 
 const skill = await readSkill();
 const examples = skillExamples(skill);
+const LATER = '\n## Not there yet\n';
 
 test('the front matter names the skill and the program it needs', () => {
   const [, frontMatter = ''] = /^---\n([^]*?)\n---\n/.exec(skill) ?? [];
@@ -33,17 +34,38 @@ test('every command has an example', () => {
 });
 
 test('commands and error codes that the text names exist', () => {
-  const nouns = new Set(tools.map(({ command }) => command.split('.', 1)[0]));
-  const named = [...skill.matchAll(/`([a-z]+\.[a-z_.]+)[^`]*`/g)].map(([, command = '']) => command).filter((command) => nouns.has(command.split('.', 1)[0]));
-  assert.ok(named.length > 5);
-  for (const command of named) assert.ok(findTool(command) !== undefined || command === 'network.policy.', command);
-  const codes = [...skill.matchAll(/`([A-Z]+_[A-Z_]+)`/g)].map(([, code = '']) => code);
-  assert.ok(codes.length > 8);
+  const built = namedCommands(skill.split(LATER, 1)[0] ?? '');
+  assert.ok(built.length > 5);
+  for (const command of built) assert.ok(findTool(command) !== undefined, command);
+  const codes = [...skill.matchAll(/`([A-Z]+_[A-Z_]+|CONFLICT|TIMEOUT|CANCELLED)`/g)].map(([, code = '']) => code);
+  assert.ok(codes.length > 20);
   const known: readonly string[] = ERROR_CODES;
   assert.deepEqual(codes.filter((code) => !known.includes(code)), []);
+});
+
+test('what is called missing is missing', () => {
+  const [, later = ''] = skill.split(LATER);
+  const missing = namedCommands(later);
+  assert.ok(missing.length > 5);
+  for (const command of missing) assert.deepEqual(tools.filter((tool) => `${tool.command}.`.startsWith(command.replace(/(?<!\.)$/, '.'))), [], command);
+});
+
+test('every code that a command of the agent can fail with has its row', () => {
+  const [, table = ''] = /## When something fails\n([^]*?)\n## /.exec(skill) ?? [];
+  // These are told by the command line or the agent's start, never as the answer to a command.
+  const elsewhere = new Set(['AGENT_ALREADY_RUNNING', 'CONFIG_INVALID', 'MISSING_BINARY', 'PROCESS_FAILED', 'RANGE_OVERLAP', 'SANDBOX_UNAVAILABLE']);
+  const byHint = new Set(['INTERNAL', 'STORE_FAILED', 'WORKLOAD_FAILED']);
+  assert.match(table, /\| any other code \| do what `hint` says/);
+  assert.deepEqual(ERROR_CODES.filter((code) => !elsewhere.has(code) && !byHint.has(code) && !table.includes(`\`${code}\``)), []);
 });
 
 test('it stays small enough to be read whole', () => {
   const tokens = encode(skill).length;
   assert.ok(tokens < 4_500, `${tokens} tokens`);
 });
+
+/** The commands named in running text, of the groups that the registry has; `network.policy.` for `network.policy.*`. */
+function namedCommands(text: string): string[] {
+  const groups = new Set(tools.map(({ command }) => command.split('.', 1)[0]));
+  return [...text.matchAll(/`([a-z]+\.[a-z_.]+)[^`]*`/g)].map(([, command = '']) => command).filter((command) => groups.has(command.split('.', 1)[0]));
+}
