@@ -1,7 +1,6 @@
 /** Makes, repairs and removes the veth pair and network namespace of each workload; it never starts a process of the workload. */
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import type { WorkloadLink } from '../compile/kernel-state.ts';
-import { WORKLOAD_INTERFACE_PREFIX } from '../model/node.ts';
 import { ProcessError, run } from './exec.ts';
 import { ipBatch, OWN_PROTOCOL, readIpState, type IpState, type ReadOptions } from './ip-command.ts';
 
@@ -17,7 +16,9 @@ export interface LinkDriver {
   list(): Promise<{ readonly interfaces: readonly string[]; readonly netns: readonly string[] }>;
 }
 
-export const OWN_NETNS_PREFIX = 'claw-';
+/** Interfaces and namespaces of these names only are ours: an operator may well have a `claw-test` or a `clawvpn`. */
+const OWN_INTERFACE = /^clawv[0-9a-f]{8}$/;
+const OWN_NETNS = /^claw-[0-9a-f]{8}$/;
 
 const NETNS_FOLDER = '/run/netns';
 /** Lists the interfaces of the network namespace that the reader is in, whichever sysfs is mounted. */
@@ -73,8 +74,8 @@ async function removeExisting(names: { interfaces: readonly string[]; netns: rea
 async function list(): Promise<{ interfaces: string[]; netns: string[] }> {
   const [interfaces, netns] = await Promise.all([readdir(INTERFACES_FOLDER), namesOfNamespaces()]);
   return {
-    interfaces: interfaces.filter((name) => name.startsWith(WORKLOAD_INTERFACE_PREFIX)),
-    netns: netns.filter((name) => name.startsWith(OWN_NETNS_PREFIX)),
+    interfaces: interfaces.filter((name) => OWN_INTERFACE.test(name)),
+    netns: netns.filter((name) => OWN_NETNS.test(name)),
   };
 }
 
@@ -100,7 +101,10 @@ async function readUnlessGone(options: ReadOptions): Promise<IpState | undefined
   }
 }
 
-/** No IPv6 and no ICMP redirects, for the interface, for all, and for those that others may add. */
+/**
+ * No IPv6 and no ICMP redirects, for the interface, for all, and for those that others may add; and every port may be listened on,
+ * because a workload has no capabilities and 80 and 53 of an address of its own are nobody else's.
+ */
 async function harden(netns: string, signal: AbortSignal | undefined): Promise<void> {
   const set = async (value: string, paths: readonly string[]): Promise<void> => {
     // The files of /proc/sys/net belong to the namespace of the process that opens them.
@@ -109,7 +113,7 @@ async function harden(netns: string, signal: AbortSignal | undefined): Promise<v
   };
   await Promise.all([
     set('1', INTERFACES.map((name) => `ipv6/conf/${name}/disable_ipv6`)),
-    set('0', INTERFACES.map((name) => `ipv4/conf/${name}/accept_redirects`)),
+    set('0', ['ipv4/ip_unprivileged_port_start', ...INTERFACES.map((name) => `ipv4/conf/${name}/accept_redirects`)]),
   ]);
 }
 

@@ -120,9 +120,32 @@ test('a namespace that ends under us is made anew, and a refusal names the line'
   await stdoutOf('ip', 'netns', 'del', link.netns);
   await links.ensure(link);
   assert.equal((await links.ensure(link)).written, 0);
-  await assert.rejects(links.ensure({ ...linkOf(7), mtu: 1 }), { code: 'KERNEL_REFUSED', message: /link add clawv7 .*mtu 1 / });
+  await assert.rejects(links.ensure({ ...linkOf(7), mtu: 1 }), { code: 'KERNEL_REFUSED', message: /link add clawvd0000007 .*mtu 1 / });
   await links.remove(linkOf(7));
   await links.remove(link);
+});
+
+test('a workload without any capability listens on the ports below 1024', async () => {
+  const link = linkOf(9);
+  await links.ensure(link);
+  const powerless = ['setpriv', '--no-new-privs', '--bounding-set=-all', '--inh-caps=-all', process.execPath, '-e', LISTEN] as const;
+  assert.equal(await stdoutOf('nsenter', `--net=/run/netns/${link.netns}`, ...powerless), 'listening on 80 and 53\n');
+  // Where the limit is the usual one, as here in the network of the node, the same command is refused.
+  assert.equal(await stdoutOf(...powerless), 'EACCES\n');
+  await links.remove(link);
+});
+
+test('what only begins like a name of ours is not ours', async (t) => {
+  for (const name of ['claw-test', 'claw-d00000011', 'claw-D0000001']) await stdoutOf('ip', 'netns', 'add', name);
+  await stdoutOf('ip', 'link', 'add', 'clawvpn', 'type', 'veth', 'peer', 'name', 'clawvd000000');
+  t.after(async () => {
+    for (const name of ['claw-test', 'claw-d00000011', 'claw-D0000001']) await stdoutOf('ip', 'netns', 'del', name);
+    await stdoutOf('ip', 'link', 'del', 'clawvpn');
+  });
+  assert.deepEqual(await links.list(), { interfaces: [], netns: [] });
+  await links.remove({ hostInterface: 'clawvpn', netns: 'claw-test' });
+  assert.match(await stdoutOf('ip', 'netns', 'list'), /claw-test/);
+  assert.match(await stdoutOf('ip', 'link'), /clawvpn/);
 });
 
 test('the ranges in use are those of others', async () => {
@@ -139,11 +162,21 @@ test('the ranges in use are those of others', async () => {
   await links.remove(linkOf(8));
 });
 
+const LISTEN = `
+  require('node:net').createServer().listen(80, function () {
+    require('node:dgram').createSocket('udp4').bind(53, () => {
+      console.log('listening on 80 and 53');
+      process.exit();
+    });
+  }).on('error', ({ code }) => console.log(code));
+`;
+
 function linkOf(host: number): WorkloadLink {
+  const id = `d000000${host}`;
   return {
-    id: String(host),
-    hostInterface: `clawv${host}`,
-    netns: `claw-${host}`,
+    id,
+    hostInterface: `clawv${id}`,
+    netns: `claw-${id}`,
     ip: ipv4.parse(`10.200.1.${host}`),
     mac: `02:c1:0a:c8:01:0${host}`,
     hostMac: `02:c0:0a:c8:01:0${host}`,
