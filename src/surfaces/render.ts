@@ -17,7 +17,8 @@ export function renderAnswer(command: string, answer: Readonly<Record<string, un
   const blocks: string[] = [];
   for (const [key, value] of Object.entries(rest)) {
     if (isTable(value)) blocks.push(...table(key, value));
-    else if (isLines(key, value)) {
+    else if (key === 'warnings' && isTexts(value)) blocks.push(...value.map((warning) => `WARNING: ${warning}`));
+    else if (key === 'lines' && isTexts(value)) {
       scalars.push(counted(value));
       blocks.push(...lastLines(value));
     } else if (isNested(value)) blocks.push(`${key}: ${flat(value)}`);
@@ -99,8 +100,8 @@ function capped(text: string): string {
   return text.length > MAX_CHARACTERS ? `${text.slice(0, MAX_CHARACTERS)}\n… cut here: ask for less with limit, cursor or tail.` : text;
 }
 
-function isLines(key: string, value: unknown): value is readonly string[] {
-  return key === 'lines' && Array.isArray(value) && value.every((item) => typeof item === 'string');
+function isTexts(value: unknown): value is readonly string[] {
+  return Array.isArray(value) && value.every((item) => typeof item === 'string');
 }
 
 function isTable(value: unknown): value is readonly Readonly<Record<string, unknown>>[] {

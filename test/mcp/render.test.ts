@@ -15,12 +15,17 @@ test('one thing is one line', () => {
   assert.equal(render('service.delete'), 'service.delete default/web: deleted, clusterIp 10.201.0.1, enforced');
   assert.equal(
     render('ingress.create'),
-    'ingress.create default/web: tls no, urls http://www.example.com:8443/, warnings none, enforced',
+    'ingress.create default/web: tls no, urls http://www.example.com:8443/, enforced',
   );
 });
 
 test('what is not enforced says so and why', () => {
   assert.match(render('workload.update'), /NOT ENFORCED \(the kernel refused it\)/);
+});
+
+test('each warning is a line of its own', () => {
+  const warned = { ...sampleAnswers['ingress.create'], warnings: ['service web does not exist yet', 'two rules are one'] };
+  assert.deepEqual(renderAnswer('ingress.create', warned).split('\n').slice(1), ['WARNING: service web does not exist yet', 'WARNING: two rules are one']);
 });
 
 test('several things are a table', () => {

@@ -3,7 +3,7 @@
 const web = { namespace: 'default', name: 'web' };
 const createdAt = '2026-01-02T03:04:05.000Z';
 const endpoint = { ip: '10.200.1.2', port: 8080, containerId: '0a1b2c3d', healthy: true, node: 'n1' };
-const written = { ...web, port: 80, protocol: 'tcp', clusterIp: '10.201.0.1', success: true, enforced: true };
+const written = { ...web, port: 80, protocol: 'tcp', clusterIp: '10.201.0.1', success: true, warnings: [], enforced: true };
 const rule = { host: 'www.example.com', path: '/', service: 'web' };
 const ingress = { ...web, rules: [{ ...rule, ready: true }], tls: false, urls: ['http://www.example.com:8443/'], createdAt };
 const ingressWritten = { ...web, tls: false, success: true, urls: ['http://www.example.com:8443/'], warnings: [], enforced: true };

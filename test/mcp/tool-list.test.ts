@@ -54,7 +54,7 @@ test('schemas hold nothing that costs tokens without helping', () => {
 test('input schemas keep what a model needs', () => {
   const create = listTools({}).find(({ name }) => name === 'service_create');
   assert.deepEqual(create?.inputSchema.required, ['name']);
-  assert.deepEqual(create?.inputSchema.properties?.['protocol'], { type: 'string', enum: ['tcp', 'udp'], default: 'tcp' });
+  assert.deepEqual(create?.inputSchema.properties?.['protocol'], { type: 'string', enum: ['tcp', 'udp'], description: 'Default: tcp' });
   assert.deepEqual(create?.inputSchema.properties?.['selector'], {
     type: 'object',
     additionalProperties: { type: 'string' },
