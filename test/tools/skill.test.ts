@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { encode } from 'gpt-tokenizer/encoding/o200k_base';
 import { parse } from 'yaml';
 import { ERROR_CODES } from '../../src/errors.ts';
+import { refuseLaterCommand } from '../../src/not-built.ts';
 import { findTool, tools } from '../../tools/index.ts';
 import { readSkill, skillExamples } from './skill-examples.ts';
 
@@ -43,11 +44,13 @@ test('commands and error codes that the text names exist', () => {
   assert.deepEqual(codes.filter((code) => !known.includes(code)), []);
 });
 
-test('what is called missing is missing', () => {
+test('what is called missing is missing, and refused as such', () => {
   const [, later = ''] = skill.split(LATER);
   const missing = namedCommands(later);
   assert.ok(missing.length > 5);
   for (const command of missing) assert.deepEqual(tools.filter((tool) => `${tool.command}.`.startsWith(command.replace(/(?<!\.)$/, '.'))), [], command);
+  const whole = missing.filter((command) => !command.endsWith('.'));
+  for (const command of whole) assert.throws(() => refuseLaterCommand(command), { code: 'NOT_SUPPORTED' }, command);
 });
 
 test('every code that a command of the agent can fail with has its row', () => {
