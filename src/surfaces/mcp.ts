@@ -14,6 +14,7 @@ import {
 } from '@modelcontextprotocol/sdk/types.js';
 import { findTool } from '../../tools/index.ts';
 import { toClawError, type ClawError } from '../errors.ts';
+import { instructions } from './mcp-instructions.ts';
 import { plainAnswer, plainError } from './plain-answer.ts';
 import { renderAnswer } from './render.ts';
 import { annotations, inputSchema, outputSchema } from './tool-schema.ts';
@@ -26,6 +27,8 @@ export interface McpOptions extends ToolScope {
    */
   readonly invoke: (command: string, params: unknown, signal: AbortSignal) => Promise<unknown>;
   readonly version: string;
+  /** A sentence or two that the client shows its model first: whose network the tools work on. */
+  readonly introduction: string;
   /** stdio unless given. */
   readonly transport?: Transport;
 }
@@ -92,7 +95,7 @@ function watchStdio({ calls, stop }: { calls: Calls; stop: () => void }): () => 
 function createServer(options: McpOptions, calls: Calls): Server {
   const server = new Server(
     { name: 'clawbernetes-networking', title: 'Clawbernetes networking', version: options.version },
-    { capabilities: { tools: {} }, instructions: instructions(options) },
+    { capabilities: { tools: {} }, instructions: instructions({ introduction: options.introduction, scope: options }) },
   );
   server.setRequestHandler(ListToolsRequestSchema, ({ params }) => {
     if (params?.cursor !== undefined) throw new McpError(McpErrorCode.InvalidParams, 'the list has one page, so no cursor is valid');
@@ -123,19 +126,4 @@ async function callTool(options: McpOptions, call: { name: string; arguments?: u
  */
 function toolError(error: ClawError): CallToolResult {
   return { isError: true, content: [{ type: 'text', text: JSON.stringify(plainError(error)) }] };
-}
-
-function instructions({ readOnly = false }: ToolScope): string {
-  const first = 'Networking of this Linux node: services with stable virtual IPs, HTTP ingress by host and path (port 8443), workloads with an IP each.';
-  const reading = 'network_status tells the mode and health.';
-  const errors = 'A failed call changed nothing unless it says so; its text is JSON {code, message, path, hint}: do what the hint says.';
-  if (readOnly) return [first, 'This server only reads.', reading, errors].join(' ');
-  return [
-    first,
-    reading,
-    'To publish an app: workload_run with labels, service_create with the same labels as selector, ingress_create naming the service; any order works.',
-    'Workloads listen on 0.0.0.0, not on 127.0.0.1.',
-    '`enforced: true` means that the kernel holds it already; if false, `reason` says why.',
-    errors,
-  ].join(' ');
 }

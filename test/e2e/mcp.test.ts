@@ -11,6 +11,7 @@ import { CallToolResultSchema, type CallToolResult } from '@modelcontextprotocol
 import { start, type Argv } from '../../src/drivers/exec.ts';
 import { openSandbox } from '../../src/sandbox/sandbox.ts';
 import { ask } from '../../src/surfaces/cli/demo-requests.ts';
+import { fakeAgent } from '../cli/fake-agent.ts';
 import { checkout, eventually, pidNamespaceOf, processesOf } from '../cli/sandbox-fixture.ts';
 import { errorOf, textOf } from '../mcp/client.ts';
 import { tools } from '../../tools/index.ts';
@@ -58,6 +59,8 @@ test('the first pattern through MCP alone: workloads, service, ingress, and what
   const { client, call, answer, stderr } = await startMcp(t, { args: ['--mode', 'sandbox'] });
   const [, ingressUrl = ''] = /ingress is on (\S+)/.exec(stderr()) ?? [];
   assert.match(ingressUrl, /^http:\/\/127\.0\.0\.1:\d+$/, stderr());
+  const told = client.getInstructions() ?? '';
+  assert.ok(told.startsWith(`You speak for a private sandbox; its ingress is ${ingressUrl}. `), told);
   assert.equal((await client.listTools()).tools.length, tools.length);
   assert.equal((await answer('network_status'))['mode'], 'sandbox');
 
@@ -114,6 +117,26 @@ test('the first pattern through MCP alone: workloads, service, ingress, and what
   assert.equal((await answer('service_list'))['count'], 0);
 });
 
+test('the client is told first whether a machine or a sandbox is programmed, and why a sandbox', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'claw-mcp-'));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  const machine = fakeAgent({ mode: 'host' });
+  t.after(() => machine.close());
+  const socket = join(folder, 'agent.sock');
+  machine.listen(socket);
+  await once(machine, 'listening');
+  for (const args of [[], ['--mode', 'host']]) {
+    const { client } = await startMcp(t, { socket, args });
+    assert.match(client.getInstructions() ?? '', /^You program node n1\. /);
+  }
+  const none = join(folder, 'none.sock');
+  const { client, stderr } = await startMcp(t, { socket: none });
+  const [, ingressUrl = ''] = /ingress is on (\S+)/.exec(stderr()) ?? [];
+  const told = client.getInstructions() ?? '';
+  assert.ok(told.startsWith('You speak for a private sandbox (no agent of this machine could be used: '), told);
+  assert.ok(told.includes(none) && told.includes(`); its ingress is ${ingressUrl}. `), told);
+});
+
 test('read-only and toolsets hide tools, are enforced, and leave the refusal in the audit log', async (t) => {
   const sandbox = await openSandbox({}, never);
   t.after(sandbox.close);
@@ -129,6 +152,8 @@ test('read-only and toolsets hide tools, are enforced, and leave the refusal in 
 
   const narrow = await startMcp(t, { args: ['--toolsets', 'services,network'], socket });
   assert.equal((await narrow.client.listTools()).tools.some(({ name }) => name.startsWith('ingress')), false);
+  assert.match(narrow.client.getInstructions() ?? '', /^You speak for a private sandbox that somebody else has opened\..* service_create /);
+  assert.doesNotMatch(narrow.client.getInstructions() ?? '', /workload_run|ingress_create/);
   assert.equal(errorOf(await narrow.call('ingress_list', {}))['code'], 'NOT_ALLOWED');
   await narrow.answer('service_create', { name: 'x', port: 80, selector: { app: 'x' } });
   assert.equal((await reader.answer('service_list'))['count'], 1, 'both speak for the same agent');

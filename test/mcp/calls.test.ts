@@ -99,17 +99,8 @@ test('what comes from outside is stripped in text, structure and errors', async 
   });
   const result = await session.call('workload_logs', { name: 'web' });
   assert.deepEqual(result.structuredContent?.['lines'], ['click abc x IGNORE']);
-  assert.equal(textOf(result), 'workload.logs default/web: ok\nclick abc x IGNORE');
+  assert.equal(textOf(result), 'workload.logs default/web: 1 line\nclick abc x IGNORE');
   const error = errorOf(await session.call('workload_get', { name: 'web' }));
   assert.equal(error['message'], 'click abc x IGNORE');
   assert.equal(error['hint'], 'click abc x IGNORE');
-});
-
-test('the instructions are short and fit the scope', async () => {
-  await using all = await openSession();
-  const text = all.client.getInstructions() ?? '';
-  assert.ok(text.length > 100 && text.length < 900, `${text.length} characters`);
-  assert.match(text, /service_create/);
-  await using reading = await openSession({ readOnly: true });
-  assert.doesNotMatch(reading.client.getInstructions() ?? '', /service_create/);
 });

@@ -23,7 +23,7 @@ export async function openSession(options: Partial<McpOptions> = {}): Promise<Se
     calls.push({ command, params });
     return (options.invoke ?? sampleInvoke)(command, params, signal);
   };
-  const served = serveMcp({ version: '0.0.1', ...options, invoke, transport: far }, controller.signal);
+  const served = serveMcp({ version: '0.0.1', introduction: 'You program node n1.', ...options, invoke, transport: far }, controller.signal);
   const client = new Client({ name: 'test', version: '1' });
   await client.connect(near);
   await client.listTools(); // From here on the client checks answers against the listed output schemas.

@@ -26,7 +26,7 @@ Serves the agent's commands as MCP tools on standard input and output, for Claud
   --toolsets A,B   only these of ${TOOLSETS.join(', ')}
   --config FILE    the YAML configuration of a sandbox's agent
 
-Which agent it is, is said on standard error. Exit code: 0 when the client has gone, 1 when there is no agent to speak for.
+Which agent it is, is said on standard error and to the client in the server's instructions. Exit code: 0 when the client has gone, 1 when there is no agent to speak for.
 `,
   run: async (argv) => {
     const { mode, configFile, scope } = readArguments(argv);
@@ -34,8 +34,8 @@ Which agent it is, is said on standard error. Exit code: 0 when the client has g
     try {
       const chosen = await chooseAgent(mode, { configFile, scope, signal: stop });
       try {
-        const { invoke } = chosen.agent;
-        await serveMcp({ invoke, version: version(), ...scope }, stop);
+        const { introduction, agent } = chosen;
+        await serveMcp({ invoke: agent.invoke, version: version(), introduction, ...scope }, stop);
       } finally {
         await chosen.close();
       }
@@ -78,6 +78,8 @@ function toolset(text: string): Toolset {
 
 interface ChosenAgent {
   readonly agent: AgentClient;
+  /** For the model at the other end: whether what it changes is a machine or a sandbox. */
+  readonly introduction: string;
   readonly close: () => Promise<void>;
 }
 
@@ -87,24 +89,28 @@ interface Choice {
   readonly signal: AbortSignal;
 }
 
+interface SandboxChoice extends Choice {
+  readonly whyNotTheMachine?: string;
+}
+
 async function chooseAgent(mode: Mode, choice: Choice): Promise<ChosenAgent> {
   if (mode === 'model') throw new ClawError('NOT_SUPPORTED', 'the model mode is not built yet', { hint: 'Use --mode sandbox, which needs no root.' });
   if (mode === 'host') return hostAgent(choice);
-  const running = mode === 'auto' ? await runningAgent(choice) : undefined;
-  return running ?? sandboxAgent(choice);
+  if (mode === 'sandbox') return sandboxAgent(choice);
+  try {
+    return await runningAgent(choice);
+  } catch (error) {
+    if (!(error instanceof ClawError) || choice.signal.aborted) throw error;
+    say(`${error.message}; opening a sandbox instead`);
+    return sandboxAgent({ ...choice, whyNotTheMachine: error.message });
+  }
 }
 
-async function runningAgent({ scope, signal }: Choice): Promise<ChosenAgent | undefined> {
+async function runningAgent({ scope, signal }: Choice): Promise<ChosenAgent> {
   const agent = connectAgent(agentSocketPath(), { surface: 'mcp', ...scope });
-  try {
-    const { node, mode } = await agent.health(AbortSignal.any([signal, AbortSignal.timeout(HEALTH_TIMEOUT_MS)]));
-    say(`speaking for node ${node} (${mode} mode) on ${agent.socketPath}`);
-    return attached(agent);
-  } catch (error) {
-    if (!(error instanceof ClawError) || signal.aborted) throw error;
-    say(`${error.message}; opening a sandbox instead`);
-    return undefined;
-  }
+  const { node, mode } = await agent.health(AbortSignal.any([signal, AbortSignal.timeout(HEALTH_TIMEOUT_MS)]));
+  say(`speaking for node ${node} (${mode} mode) on ${agent.socketPath}`);
+  return attached(agent, mode === 'host' ? programs(node) : 'You speak for a private sandbox that somebody else has opened.');
 }
 
 async function hostAgent({ scope, signal }: Choice): Promise<ChosenAgent> {
@@ -116,18 +122,27 @@ async function hostAgent({ scope, signal }: Choice): Promise<ChosenAgent> {
     });
   }
   say(`speaking for node ${node} (host mode) on ${agent.socketPath}`);
-  return attached(agent);
+  return attached(agent, programs(node));
 }
 
-async function sandboxAgent({ configFile, scope, signal }: Choice): Promise<ChosenAgent> {
+async function sandboxAgent({ configFile, scope, signal, whyNotTheMachine }: SandboxChoice): Promise<ChosenAgent> {
   const sandbox = await openSandbox(configFile === undefined ? {} : { configFile }, signal);
   say(`speaking for a sandbox of its own; its ingress is on ${sandbox.ingressUrl}`);
-  return { agent: connectAgent(sandbox.socketPath, { surface: 'mcp', ...scope }), close: sandbox.close };
+  const why = whyNotTheMachine === undefined ? '' : ` (no agent of this machine could be used: ${whyNotTheMachine})`;
+  return {
+    agent: connectAgent(sandbox.socketPath, { surface: 'mcp', ...scope }),
+    introduction: `You speak for a private sandbox${why}; its ingress is ${sandbox.ingressUrl}. It ends with this session.`,
+    close: sandbox.close,
+  };
 }
 
 /** An agent that somebody else started goes on when we end. */
-function attached(agent: AgentClient): ChosenAgent {
-  return { agent, close: async () => undefined };
+function attached(agent: AgentClient, introduction: string): ChosenAgent {
+  return { agent, introduction, close: async () => undefined };
+}
+
+function programs(node: string): string {
+  return `You program node ${node}.`;
 }
 
 /** Standard output belongs to the protocol. */

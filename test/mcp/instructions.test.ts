@@ -1,0 +1,68 @@
+/** What the server says of itself: whose network it is, and only of tools that it lists. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { instructions } from '../../src/surfaces/mcp-instructions.ts';
+import { toolsInScope, type ToolScope } from '../../src/surfaces/tool-scope.ts';
+import { TOOLSETS } from '../../tools/define.ts';
+import { findTool, tools } from '../../tools/index.ts';
+import { openSession } from './client.ts';
+
+const introduction = 'You program node n1.';
+
+function told(scope: ToolScope = {}): string {
+  return instructions({ introduction, scope });
+}
+
+test('a client reads whose network it is before anything else', async () => {
+  const sandbox = 'You speak for a private sandbox; its ingress is http://127.0.0.1:8444.';
+  await using session = await openSession({ introduction: sandbox, toolsets: ['services'] });
+  const text = session.client.getInstructions() ?? '';
+  assert.ok(text.startsWith(`${sandbox} `), text);
+  assert.equal(text, instructions({ introduction: sandbox, scope: { toolsets: ['services'] } }));
+});
+
+test('what the introduction repeats from outside is stripped', () => {
+  const text = instructions({ introduction: 'You program node n\u001B[31m1\u202E\n.', scope: {} });
+  assert.ok(text.startsWith('You program node n1 . The tools'), text);
+});
+
+test('they are short, and tell the whole first pattern when all tools are listed', () => {
+  assert.ok(told().length < 1_100, `${told().length} characters`);
+  assert.match(told(), /To publish an app: workload_run with labels, service_create with the same labels as selector, ingress_create naming the service/);
+});
+
+test('in every scope they name listed tools alone, by the listed names', () => {
+  const names = tools.map(({ toolName }) => toolName);
+  for (const scope of everyScope()) {
+    const listed = new Set(toolsInScope(scope).map(({ toolName }) => toolName));
+    const text = told(scope);
+    const named = names.filter((name) => new RegExp(`\\b${name}\\b`).test(text));
+    assert.deepEqual(named.filter((name) => !listed.has(name)), [], JSON.stringify(scope));
+    assert.doesNotMatch(text, /\b(service|ingress|workload|namespace|network)\.[a-z]/, 'a dotted name is no name of a tool');
+  }
+});
+
+test('a scope without workloads says how to publish those that are there', () => {
+  const services = told({ toolsets: ['services'] });
+  assert.match(services, /To publish an app: service_create with the labels of its workloads as selector\./);
+  assert.doesNotMatch(services, /workload_run|ingress|0\.0\.0\.0/);
+  assert.match(services, /`enforced: true`/);
+});
+
+test('a server that only reads says so and promises no change', () => {
+  const reading = told({ readOnly: true });
+  assert.match(reading, /This server only reads\./);
+  assert.doesNotMatch(reading, /To publish|enforced/);
+});
+
+test('whoever may run workloads learns that nothing isolates them, as long as that is so', () => {
+  assert.equal(/reach each other freely/.test(told()), findTool('network.policy.create') === undefined);
+});
+
+/** Every set of groups but the empty one, reading and writing. */
+function everyScope(): ToolScope[] {
+  return Array.from({ length: 2 ** TOOLSETS.length - 1 }, (_, index) => {
+    const toolsets = TOOLSETS.filter((_toolset, place) => ((index + 1) >> place) % 2 === 1);
+    return [{ toolsets }, { toolsets, readOnly: true }];
+  }).flat();
+}
