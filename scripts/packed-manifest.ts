@@ -38,8 +38,9 @@ export function restoreManifest(): void {
   rmSync(KEPT, { force: true });
 }
 
-export function isStripped(): boolean {
-  return readKept() !== undefined;
+/** The process for whose sake package.json is stripped, or undefined while it is whole. */
+export function strippedFor(): number | undefined {
+  return readKept()?.pid;
 }
 
 export function isAlive(pid: number): boolean {

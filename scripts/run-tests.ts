@@ -60,7 +60,7 @@ function select(): { unit: string[]; kernel: string[]; e2e: string[] } {
     .toSorted();
   const below = (folder: string): string[] => files.filter((file) => file.startsWith(resolve('test', folder)));
   const kernel = below('kernel/');
-  const e2e = below('e2e/');
+  const e2e = [...below('e2e/'), ...below('hosts/')];
   const unit = files.filter((file) => !kernel.includes(file) && !e2e.includes(file));
   return values.unit ? { unit, kernel: [], e2e: [] } : { unit, kernel, e2e };
 }

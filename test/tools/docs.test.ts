@@ -3,12 +3,14 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { z } from 'zod';
-import { commandsDocument, configurationDocument, withTable } from '../../scripts/generate-docs.ts';
+import { commandsDocument, configurationDocument, withTable, withTools } from '../../scripts/generate-docs.ts';
 import { findTool, tools } from '../../tools/index.ts';
 
 const readme = await readFile(new URL('../../README.md', import.meta.url), 'utf8');
 
-test('README, docs/commands.md and docs/configuration.md are up to date', async () => {
+test('README, docs/commands.md, docs/configuration.md and openclaw.plugin.json are up to date', async () => {
+  const plugin = await readFile(new URL('../../openclaw.plugin.json', import.meta.url), 'utf8');
+  assert.equal(withTools(plugin), plugin);
   assert.equal(withTable(readme), readme);
   assert.equal(await readFile(new URL('../../docs/commands.md', import.meta.url), 'utf8'), commandsDocument());
   assert.equal(await readFile(new URL('../../docs/configuration.md', import.meta.url), 'utf8'), configurationDocument());

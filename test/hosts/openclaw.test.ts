@@ -1,0 +1,140 @@
+/** The packed plugin in the real OpenClaw host: installed, loaded, its skill eligible, its MCP server probed, its commands invoked on a node. */
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { mkdir, symlink } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { after, test, type TestContext } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { z } from 'zod';
+import { start } from '../../src/drivers/exec.ts';
+import { openSandbox } from '../../src/sandbox/sandbox.ts';
+import { connectAgent } from '../../src/surfaces/agent-client.ts';
+import { tools } from '../../tools/index.ts';
+import { openHost } from './openclaw-host.ts';
+import { copyOfCheckout } from './openclaw-package.ts';
+
+const ID = 'clawbernetes-networking';
+const READY_TIMEOUT_MS = 2 * 60_000;
+const never = new AbortController().signal;
+const toolNames = tools.map(({ toolName }) => toolName).toSorted();
+
+const host = await openHost();
+after(host.close);
+const copy = await copyOfCheckout();
+after(copy.close);
+
+/** Where the host has put the package; its `clawnode` is the one that a user would link. */
+const installed = join(host.home, '.openclaw', 'npm', 'projects', ID, 'node_modules');
+const bin = join(host.home, 'bin');
+
+test('A: the tarball installs, and the plugin is loaded with exactly our tools', async () => {
+  const packed = await copy.pack();
+  assert.equal(packed.exitCode, 0, packed.stderr);
+  const install = await host.run(['plugins', 'install', `npm-pack:${copy.tarball}`, '--force', '--accept-capabilities']);
+  const report = z.object({
+    plugin: z.object({ status: z.string(), toolNames: z.array(z.string()), dependencyStatus: z.object({ requiredInstalled: z.boolean() }) }),
+    diagnostics: z.array(z.unknown()),
+  });
+  const { plugin, diagnostics } = report.parse(await host.json(['plugins', 'inspect', ID, '--runtime']), { error: () => JSON.stringify(install) });
+  assert.deepEqual(diagnostics, []);
+  assert.equal(plugin.status, 'loaded');
+  assert.deepEqual(plugin.toolNames.toSorted(), toolNames);
+  assert.ok(plugin.dependencyStatus.requiredInstalled);
+  await mkdir(bin);
+  await symlink(join(installed, '.bin', 'clawnode'), join(bin, 'clawnode'));
+});
+
+test('B: the skill is eligible with clawnode on the PATH, and says that it is missing without', async () => {
+  const skill = z.object({ eligible: z.boolean(), modelVisible: z.boolean(), missing: z.object({ bins: z.array(z.string()) }) });
+  const info = async (path: readonly string[]): Promise<unknown> => skill.parse(await host.json(['skills', 'info', 'networking'], { path }));
+  assert.deepEqual(await info([]), { eligible: false, modelVisible: false, missing: { bins: ['clawnode'] } });
+  assert.deepEqual(await info([bin]), { eligible: true, modelVisible: true, missing: { bins: [] } });
+});
+
+test('C: the host starts our MCP server and finds exactly our tools', async () => {
+  const add = await host.run(['mcp', 'add', 'clawnode', '--command', 'clawnode', '--arg', 'mcp', '--no-probe'], { path: [bin] });
+  const probe = z.object({ servers: z.record(z.string(), z.object({ tools: z.number() })), tools: z.array(z.string()), diagnostics: z.array(z.unknown()) });
+  const seen = probe.parse(await host.json(['mcp', 'probe', 'clawnode'], { path: [bin] }), { error: () => JSON.stringify(add) });
+  assert.deepEqual(seen.diagnostics, []);
+  assert.equal(seen.servers['clawnode']?.tools, toolNames.length);
+  // The host puts the name of the server before each tool's.
+  assert.deepEqual(seen.tools.toSorted(), toolNames.map((name) => `clawnode__${name}`));
+});
+
+test('D: node.invoke through a gateway and a node host reaches the agent, and without one says so', async (t) => {
+  const port = await freePort();
+  const token = 'only-for-this-test';
+  const env = { OPENCLAW_GATEWAY_TOKEN: token };
+  await host.run(['config', 'set', 'gateway.mode', 'local']);
+  startHost(t, ['gateway', 'run', '--port', String(port), '--bind', 'loopback', '--token', token], env);
+  const gateway = ['--url', `ws://127.0.0.1:${port}`, '--token', token];
+  await until(() => fetch(`http://127.0.0.1:${port}/`).then(() => true, () => false));
+
+  const sandbox = await openSandbox({}, never);
+  t.after(sandbox.close);
+  const commands = tools.map(({ command }) => command).join(',');
+  startHost(t, ['node', 'run', '--host', '127.0.0.1', '--port', String(port), '--display-name', 'n1', '--commands', commands], { ...env, CLAWNODE_SOCKET: sandbox.socketPath });
+  const pending = z.array(z.object({ requestId: z.string() }));
+  const [request] = await until(async () => pending.safeParse(await host.json(['nodes', 'pending', ...gateway])).data?.slice(0, 1) ?? [], (found) => found.length > 0);
+  await host.run(['nodes', 'approve', request?.requestId ?? '', ...gateway]);
+
+  const answer = z.object({ ok: z.literal(true), payload: z.record(z.string(), z.unknown()) });
+  const invoke = async (command: string, params: unknown): Promise<Record<string, unknown>> => {
+    const printed = await host.json(['nodes', 'invoke', '--node', 'n1', '--command', command, '--params', JSON.stringify(params), ...gateway]);
+    const { data } = answer.safeParse(printed);
+    return data?.payload ?? assert.fail(JSON.stringify(printed));
+  };
+  const { clusterIp } = await invoke('service.create', { name: 'web', selector: { app: 'web' }, port: 80 });
+  assert.match(String(clusterIp), /^10\.201\.\d+\.\d+$/);
+  assert.deepEqual(await invoke('service.get', { name: 'web' }), await connectAgent(sandbox.socketPath).invoke('service.get', { name: 'web' }, never));
+  const { error } = await invoke('service.create', { name: 'api', port: 80_000 });
+  assert.deepEqual(z.object({ code: z.string(), path: z.string() }).parse(error), { code: 'INVALID_ARGUMENT', path: 'port' });
+
+  await sandbox.close();
+  const { error: unreachable } = await invoke('network.status', {});
+  assert.match(z.object({ code: z.literal('AGENT_UNREACHABLE'), hint: z.string() }).parse(unreachable).hint, /clawnode up/);
+});
+
+/** Runs until the test is over; its end is waited for, so that nothing is left when the home is removed. */
+function startHost(t: TestContext, args: readonly string[], env: Readonly<Record<string, string>>): void {
+  // The host starts itself again as a child, so the whole group is what has to end.
+  const child = start(host.argv(args), { stdio: 'ignore', detached: true, env: host.env({ path: [bin], env }) });
+  const { pid } = child;
+  assert.ok(pid !== undefined);
+  const ended = once(child, 'exit');
+  t.after(async () => {
+    signalGroup(pid, 'SIGTERM');
+    await Promise.race([ended, sleep(15_000, undefined, { ref: false })]);
+    signalGroup(pid, 'SIGKILL');
+  });
+}
+
+function signalGroup(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(-pid, signal);
+  } catch (error) {
+    // Nobody is left in the group.
+    if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error;
+  }
+}
+
+async function until<T>(look: () => Promise<T>, holds: (seen: T) => boolean = Boolean): Promise<T> {
+  const deadline = performance.now() + READY_TIMEOUT_MS;
+  for (;;) {
+    const seen = await look();
+    if (holds(seen)) return seen;
+    if (performance.now() > deadline) throw new Error(`still not so after ${READY_TIMEOUT_MS} ms: ${JSON.stringify(seen)}`);
+    await sleep(250);
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  assert.ok(typeof address === 'object' && address !== null);
+  server.close();
+  await once(server, 'close');
+  return address.port;
+}
