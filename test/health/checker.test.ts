@@ -1,6 +1,8 @@
 /** The checker over real servers: thresholds in time, changes of the wanted set, bounded load, and a clean end. */
 import assert from 'node:assert/strict';
+import { subscribe, unsubscribe } from 'node:diagnostics_channel';
 import type http from 'node:http';
+import { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { resolve } from 'node:path';
@@ -141,6 +143,29 @@ test('removal in the middle of a probe closes its connection, and nothing is tol
   assert.equal(watch.checker.healthy('web'), undefined);
   assert.deepEqual(watch.changes, []);
   assert.equal(watch.checker.results().size, 0);
+});
+
+test('removal in the very turn in which the probe ends: nothing is told either', async () => {
+  await using server = await tcpServer();
+  using watch = open();
+  let removed = false;
+  const remove = (message: unknown): void => {
+    const socket = typeof message === 'object' && message !== null && 'socket' in message ? message.socket : undefined;
+    assert.ok(socket instanceof Socket);
+    // Next ticks come before the promises that the same event has settled.
+    socket.once('connect', () =>
+      process.nextTick(() => {
+        removed = true;
+        watch.checker.set([]);
+      }),
+    );
+  };
+  subscribe('net.client.socket', remove);
+  watch.checker.set([target('web', server.port, tcpCheck())]);
+  await until(() => removed && server.open() === 0, 'the target is removed');
+  unsubscribe('net.client.socket', remove);
+  await sleep(20);
+  assert.deepEqual([watch.changes, server.accepted()], [[], 1]);
 });
 
 test('removal by the one who is told of a change', async () => {
