@@ -25,6 +25,10 @@ test('every command stands in both, with its parameters', () => {
   }
 });
 
+test('every field has a type', () => {
+  for (const document of [commandsDocument(), configurationDocument()]) assert.doesNotMatch(document, /\| any \|/);
+});
+
 test('tables hold no cell that breaks them', () => {
   for (const [document, columns] of [[commandsDocument(), 3], [configurationDocument(), 4]] as const) {
     for (const row of document.split('\n').filter((line) => line.startsWith('|'))) {
@@ -42,6 +46,7 @@ test('a README without the markers is told, and another table is replaced', () =
 test('what may be null keeps its description', () => {
   const update = commandsDocument().split('### service.update\n')[1] ?? '';
   assert.match(update, /\| `selector` \| \{ key: string \} \\\| null \| Labels that its workloads carry \|/);
+  assert.match(commandsDocument(), /\| `tls` \| boolean \\\| null \|/);
 });
 
 test("the README's configuration for Claude Desktop starts a program that the package brings", async () => {
