@@ -1,8 +1,15 @@
 /** The client of the agent's unix socket that every surface uses; it holds no state and never starts an agent. */
+import { existsSync } from 'node:fs';
 import { request, type IncomingMessage } from 'node:http';
+import { performance } from 'node:perf_hooks';
+import { setTimeout as delay } from 'node:timers/promises';
 import { ClawError, ERROR_CODES } from '../errors.ts';
 
 export const DEFAULT_SOCKET_PATH = '/run/clawnode/agent.sock';
+
+/** An agent that was killed is back within a second; a busy machine may need two. */
+export const RESTART_WAIT_MS = 2000;
+const RETRY_MS = 50;
 
 /** What `GET /v1/health` answers. */
 export interface AgentHealth {
@@ -31,6 +38,16 @@ export interface ClientOptions {
   readonly surface?: 'cli' | 'mcp' | 'openclaw';
   readonly readOnly?: boolean;
   readonly toolsets?: readonly string[];
+  /** How long an agent that does not listen is waited for, because it may be restarting; 0 unless told. */
+  readonly restartWaitMs?: number;
+}
+
+/** A client for the agent that this process is meant to use; it waits for one that is there as a rule and is restarting. */
+export function connectUsualAgent(options: ClientOptions = {}): AgentClient {
+  const socketPath = agentSocketPath();
+  // Whoever named a socket knows of an agent. The default one says of itself whether a machine has one.
+  const expected = socketPath !== DEFAULT_SOCKET_PATH || existsSync(socketPath);
+  return connectAgent(socketPath, { ...options, restartWaitMs: expected ? RESTART_WAIT_MS : 0 });
 }
 
 /**
@@ -38,18 +55,18 @@ export interface ClientOptions {
  * Calls throw AGENT_UNREACHABLE (no agent there, or the connection broke), PERMISSION_DENIED (the socket is not ours to
  * use), CANCELLED (the signal), else what the agent answered.
  */
-export function connectAgent(socketPath: string, { surface, ...limits }: ClientOptions = {}): AgentClient {
+export function connectAgent(socketPath: string, { surface, restartWaitMs = 0, ...limits }: ClientOptions = {}): AgentClient {
   return {
     socketPath,
     invoke: async (command, params, signal) => {
       const body = JSON.stringify({ command, params, ...limits });
-      const answer = await exchange({ socketPath, method: 'POST', path: '/v1/invoke', body, surface, signal });
+      const answer = await patientExchange({ socketPath, method: 'POST', path: '/v1/invoke', body, surface, signal }, restartWaitMs);
       const value = parseBody(answer);
       if (answer.status === 200) return value;
       throw errorFrom(value) ?? unintelligible('error', answer.status);
     },
     health: async (signal) => {
-      const answer = await exchange({ socketPath, method: 'GET', path: '/v1/health', body: '', surface, signal });
+      const answer = await patientExchange({ socketPath, method: 'GET', path: '/v1/health', body: '', surface, signal }, restartWaitMs);
       return healthFrom(parseBody(answer), answer.status);
     },
   };
@@ -78,25 +95,50 @@ interface Answer {
   readonly body: string;
 }
 
+/** Tries again as long as nobody listens. Throws as `connectAgent` says. */
+async function patientExchange(call: Exchange, restartWaitMs: number): Promise<Answer> {
+  const { socketPath, signal } = call;
+  const giveUpAt = performance.now() + restartWaitMs;
+  for (;;) {
+    try {
+      return await exchange(call);
+    } catch (error) {
+      if (!nobodyListens(error) || signal.aborted || performance.now() >= giveUpAt) throw connectionError(error, { socketPath, restartWaitMs, signal });
+    }
+    // A cancelled wait ends in the next exchange, which then fails at once.
+    await delay(RETRY_MS, undefined, { signal }).catch(() => undefined);
+  }
+}
+
+/** Whether the failure is one of connect(2): nothing was sent, so nothing can have been carried out. */
+function nobodyListens(error: unknown): boolean {
+  return ['ENOENT', 'ECONNREFUSED', 'EAGAIN'].includes(errnoOf(error));
+}
+
 function exchange({ socketPath, method, path, body, surface, signal }: Exchange): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const fail = (error: Error): void => reject(connectionError(socketPath, error, signal));
     const headers = { 'content-type': 'application/json', ...(surface === undefined ? {} : { 'x-clawnode-surface': surface }) };
     const outgoing = request({ socketPath, method, path, agent: false, signal, headers });
-    outgoing.on('error', fail);
+    outgoing.on('error', reject);
     outgoing.on('response', (response: IncomingMessage) => {
       let text = '';
       response.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
-      response.on('error', fail);
+      response.on('error', reject);
       response.on('end', () => resolve({ status: response.statusCode ?? 0, body: text }));
     });
     outgoing.end(body);
   });
 }
 
-function connectionError(socketPath: string, error: Error, signal: AbortSignal): ClawError {
+interface Circumstances {
+  readonly socketPath: string;
+  readonly restartWaitMs: number;
+  readonly signal: AbortSignal;
+}
+
+function connectionError(error: unknown, { socketPath, restartWaitMs, signal }: Circumstances): ClawError {
   if (signal.aborted) return new ClawError('CANCELLED', 'the call was cancelled before the agent answered', { cause: error });
-  const errno = 'code' in error ? error.code : undefined;
+  const errno = errnoOf(error);
   if (errno === 'EACCES' || errno === 'EPERM') {
     return new ClawError('PERMISSION_DENIED', `${socketPath} may not be used by this user`, {
       hint: "Run this as root or as a member of the socket's group, or open a private agent with `clawnode sandbox`.",
@@ -109,10 +151,19 @@ function connectionError(socketPath: string, error: Error, signal: AbortSignal):
       cause: error,
     });
   }
-  return new ClawError('AGENT_UNREACHABLE', `no agent answers on ${socketPath}${typeof errno === 'string' ? ` (${errno})` : ''}`, {
-    hint: 'Start one with `sudo clawnode up`, or try things out with `clawnode sandbox`; CLAWNODE_SOCKET names another socket.',
+  const remedy = 'Start one with `sudo clawnode up`, or try things out with `clawnode sandbox`; CLAWNODE_SOCKET names another socket.';
+  if (errno === 'ENOENT' && restartWaitMs === 0) {
+    return new ClawError('AGENT_UNREACHABLE', `no agent runs here: there is no socket ${socketPath}`, { hint: remedy, cause: error });
+  }
+  return new ClawError('AGENT_UNREACHABLE', `no agent answers on ${socketPath}${errno === 'ENOENT' ? ', which does not exist' : ''}`, {
+    hint: `It may be restarting: try again in a few seconds. ${remedy}`,
     cause: error,
   });
+}
+
+/** The system's name of a failure; empty when it has none. */
+function errnoOf(error: unknown): string {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : '';
 }
 
 function parseBody({ status, body }: Answer): unknown {

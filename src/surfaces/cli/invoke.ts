@@ -2,7 +2,7 @@
 import { performance } from 'node:perf_hooks';
 import { text } from 'node:stream/consumers';
 import { ClawError, toClawError } from '../../errors.ts';
-import { agentSocketPath, connectAgent } from '../agent-client.ts';
+import { connectUsualAgent } from '../agent-client.ts';
 import { parseArguments, UsageError, type Subcommand } from './usage.ts';
 
 export const invoke: Subcommand = {
@@ -18,11 +18,11 @@ Prints the answer as JSON on standard output and ends with 0. Any failure, wrong
   run: async (argv) => {
     try {
       const { command, params, verbose } = await readArguments(argv);
-      const socketPath = agentSocketPath();
+      const agent = connectUsualAgent({ surface: 'cli' });
       const startedAt = performance.now();
-      const answer = await connectAgent(socketPath, { surface: 'cli' }).invoke(command, params, new AbortController().signal);
+      const answer = await agent.invoke(command, params, new AbortController().signal);
       process.stdout.write(json(answer, process.stdout));
-      if (verbose) process.stderr.write(`${command} on ${socketPath} took ${Math.round(performance.now() - startedAt)} ms\n`);
+      if (verbose) process.stderr.write(`${command} on ${agent.socketPath} took ${Math.round(performance.now() - startedAt)} ms\n`);
       return 0;
     } catch (thrown) {
       const error = thrown instanceof UsageError ? new ClawError('INVALID_ARGUMENT', thrown.message, { hint: USAGE_HINT }) : toClawError(thrown);

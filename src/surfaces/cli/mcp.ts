@@ -2,7 +2,7 @@
 import { TOOLSETS, type Toolset } from '../../../tools/define.ts';
 import { ClawError } from '../../errors.ts';
 import { openSandbox } from '../../sandbox/sandbox.ts';
-import { agentSocketPath, connectAgent, type AgentClient } from '../agent-client.ts';
+import { connectAgent, connectUsualAgent, RESTART_WAIT_MS, type AgentClient } from '../agent-client.ts';
 import { serveMcp } from '../mcp.ts';
 import type { ToolScope } from '../tool-scope.ts';
 import { stopSignal } from './stop-signal.ts';
@@ -18,6 +18,7 @@ export const mcp: Subcommand = {
   help: `Usage: clawnode mcp [--mode auto|host|sandbox] [--read-only] [--toolsets A,B] [--config FILE]
 
 Serves the agent's commands as MCP tools on standard input and output, for Claude Desktop, OpenClaw and other MCP hosts.
+In a sandbox the network is private; workloads read and write files as the user who opened it.
 
   --mode auto      speak for the running agent (CLAWNODE_SOCKET, else the machine's own); without one, open a sandbox (default)
   --mode host      speak for the machine's running agent, or fail; never starts one
@@ -107,14 +108,14 @@ async function chooseAgent(mode: Mode, choice: Choice): Promise<ChosenAgent> {
 }
 
 async function runningAgent({ scope, signal }: Choice): Promise<ChosenAgent> {
-  const agent = connectAgent(agentSocketPath(), { surface: 'mcp', ...scope });
+  const agent = connectUsualAgent({ surface: 'mcp', ...scope });
   const { node, mode } = await agent.health(AbortSignal.any([signal, AbortSignal.timeout(HEALTH_TIMEOUT_MS)]));
   say(`speaking for node ${node} (${mode} mode) on ${agent.socketPath}`);
   return attached(agent, mode === 'host' ? programs(node) : 'You speak for a private sandbox that somebody else has opened.');
 }
 
 async function hostAgent({ scope, signal }: Choice): Promise<ChosenAgent> {
-  const agent = connectAgent(agentSocketPath(), { surface: 'mcp', ...scope });
+  const agent = connectUsualAgent({ surface: 'mcp', ...scope });
   const { node, mode } = await agent.health(signal);
   if (mode !== 'host') {
     throw new ClawError('AGENT_UNREACHABLE', `the agent on ${agent.socketPath} runs in ${mode} mode, not in host mode`, {
@@ -130,7 +131,7 @@ async function sandboxAgent({ configFile, scope, signal, whyNotTheMachine }: San
   say(`speaking for a sandbox of its own; its ingress is on ${sandbox.ingressUrl}`);
   const why = whyNotTheMachine === undefined ? '' : ` (no agent of this machine could be used: ${whyNotTheMachine})`;
   return {
-    agent: connectAgent(sandbox.socketPath, { surface: 'mcp', ...scope }),
+    agent: connectAgent(sandbox.socketPath, { surface: 'mcp', restartWaitMs: RESTART_WAIT_MS, ...scope }),
     introduction: `You speak for a private sandbox${why}; its ingress is ${sandbox.ingressUrl}. It ends with this session.`,
     close: sandbox.close,
   };
