@@ -4,7 +4,7 @@ import { dirname, resolve } from 'node:path';
 import { openIpset } from './drivers/ipset.ts';
 import { openIptables } from './drivers/iptables.ts';
 import { openLinks } from './drivers/link.ts';
-import { openNodeNetwork, turnForwardingOff } from './drivers/node-network.ts';
+import { isForwarding, openNodeNetwork, turnForwardingOff } from './drivers/node-network.ts';
 import { ClawError } from './errors.ts';
 import { turnedForwardingOn } from './node-identity.ts';
 import { stopConfinedProcess } from './runtime/confined-process.ts';
@@ -62,7 +62,7 @@ async function removeEverything({ stateDir, socketPath }: CleanupOptions, signal
     // Sets after rules: the kernel keeps a set that a rule refers to.
     const { written: ipsets } = await openIpset().removeAll(signal);
     const { written: addressesAndRoutes } = await openNodeNetwork().removeAll(signal);
-    const forwardingTurnedOff = await turnedForwardingOn(directory.identity);
+    const forwardingTurnedOff = (await turnedForwardingOn(directory.identity)) && (await isForwarding());
     if (forwardingTurnedOff) await turnForwardingOff();
     return { workloads, interfaces: interfaces.length, networkNamespaces: netns.length, ruleLines, ipsets, addressesAndRoutes, forwardingTurnedOff };
   } finally {

@@ -97,7 +97,7 @@ function isOurs(name: string): boolean {
 }
 
 function importersOf(name: string): string[] {
-  return [...new Set(imports.filter(({ to }) => to === name).map(({ from }) => from))];
+  return [...new Set(imports.filter(({ to, typeOnly }) => to === name && !typeOnly).map(({ from }) => from))];
 }
 
 function sourceOf(file: string): string {

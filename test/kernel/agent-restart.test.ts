@@ -108,7 +108,7 @@ test('cleanup refuses while the agent runs, and then leaves nothing of ours: no 
   assert.equal(await ownRules().then((text) => text.includes('CLAW-')), false);
   for (const program of ['tcp:8080', 'supervise.sh', 'proxy/main.ts', 'iptables-nft-restore']) assert.deepEqual(await processesRunning(program), [], program);
   const again = await agent.cleanup();
-  assert.deepEqual(Object.values(again), [0, 0, 0, 0, 0, 0]);
+  assert.deepEqual(Object.values(again), [0, 0, 0, 0, 0, 0, false]);
 });
 
 test('after a cleanup the next start programs the same services and workloads again', async () => {

@@ -10,8 +10,8 @@ export const cleanup: Subcommand = {
   help: `Usage: clawnode cleanup [--state-dir DIR] [--socket PATH]
 
 Stops all workloads and the ingress proxy and removes every iptables chain, set, interface, network namespace, address and
-route of ours. Nothing else is touched: foreign rules stay, and so does net.ipv4.ip_forward, which others may rely on by now.
-The store stays too: the next \`clawnode up\` programs the same services again. Refuses while an agent runs.
+route of ours. Nothing else is touched: foreign rules stay. Forwarding is turned off again if it was off before the first agent.
+The store stays: the next \`clawnode up\` programs the same services again. Refuses while an agent runs.
 
   --state-dir DIR  where the agent kept its state (${DEFAULT_STATE_DIR})
   --socket PATH    where the agent listened (${DEFAULT_SOCKET_PATH})
@@ -28,10 +28,10 @@ Exit code: 0 clean, 1 failed.
     }
     const { cleanup: removeEverything } = await import('../../cleanup.ts');
     const report = await removeEverything({ stateDir: values['state-dir'], socketPath: values.socket }, stopSignal());
-    const { workloads, interfaces, networkNamespaces, ruleLines, ipsets, addressesAndRoutes } = report;
+    const { workloads, interfaces, networkNamespaces, ruleLines, ipsets, addressesAndRoutes, forwardingTurnedOff } = report;
     process.stdout.write(
       `clean: ${workloads} workloads stopped; ${interfaces} interfaces, ${networkNamespaces} network namespaces, ` +
-        `${ruleLines} lines of iptables, ${ipsets} sets, ${addressesAndRoutes} addresses and routes removed\n`,
+        `${ruleLines} lines of iptables, ${ipsets} sets, ${addressesAndRoutes} addresses and routes removed${forwardingTurnedOff ? '; forwarding is off again' : ''}\n`,
     );
     return 0;
   },
