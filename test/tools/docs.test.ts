@@ -58,9 +58,10 @@ test("the README's configuration for Claude Desktop starts a program that the pa
 });
 
 test("the README's calls on the command line are calls that their tools take", () => {
-  const calls = [...readme.matchAll(/^clawnode invoke (\S+) '(.*)'$/gm)];
+  const calls = [...readme.matchAll(/^clawnode invoke (\S+) '([^]*?)'$/gm)];
   assert.ok(calls.length >= 3);
-  for (const [line, command = '', params = ''] of calls) {
+  for (const [line, command = '', quoted = ''] of calls) {
+    const params = quoted.replaceAll("'$(command -v node)'", '/usr/bin/node');
     assert.deepEqual(findTool(command)?.input.safeParse(JSON.parse(params)).error?.issues, undefined, line);
     assert.ok(findTool(command) !== undefined, line);
   }
