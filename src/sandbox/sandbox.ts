@@ -9,7 +9,7 @@ import { startInit, type Init } from './init.ts';
 import { childrenOf, signalProcess } from './processes.ts';
 import { publish, type Publication } from './publish.ts';
 import { ENTER_SCRIPT } from './scripts.ts';
-import { systemSearchPath } from './search-path.ts';
+import { insideSearchPath } from './search-path.ts';
 import { createSharedDirectory, type SharedDirectory } from './shared-directory.ts';
 
 const READY_TIMEOUT_MS = 30_000;
@@ -38,8 +38,11 @@ export interface Sandbox {
   readonly agentLog: string;
   /** Settles when the sandbox has ended, for whatever reason; never rejects. */
   readonly ended: Promise<void>;
-  /** Starts a program inside, in the same directory and with `CLAWNODE_SOCKET` set. Its exit code or signal is the program's. */
-  readonly enter: (argv: Argv, stdio: Stdio) => Child;
+  /**
+   * Starts a program inside, in the same directory, with `env` beside our own environment, `CLAWNODE_SOCKET` set and `clawnode`
+   * on its PATH. Its exit code or signal is the program's; 127 when it was not found.
+   */
+  readonly enter: (argv: Argv, stdio: Stdio, env?: Readonly<Record<string, string>>) => Child;
   /** Ends everything inside and removes the shared directory. May be called more than once. */
   readonly close: () => Promise<void>;
 }
@@ -74,7 +77,7 @@ export async function openSandbox(options: SandboxOptions, signal: AbortSignal):
       ingressUrl: `http://127.0.0.1:${publication.port}`,
       agentLog: shared.agentLog,
       ended: init.ended,
-      enter: (argv, stdio) => enter({ initPid, socketPath: shared.agentSocket, argv, stdio }),
+      enter: (argv, stdio, env = {}) => enter({ initPid, shared, argv, stdio, env }),
       close,
     };
   } catch (error) {
@@ -136,15 +139,16 @@ async function lastWords(shared: SharedDirectory): Promise<string> {
 
 interface Entry {
   readonly initPid: number;
-  readonly socketPath: string;
+  readonly shared: SharedDirectory;
   readonly argv: Argv;
   readonly stdio: Stdio;
+  readonly env: Readonly<Record<string, string>>;
 }
 
-function enter({ initPid, socketPath, argv, stdio }: Entry): Child {
+function enter({ initPid, shared, argv, stdio, env }: Entry): Child {
   const namespaces = ['--user', '--preserve-credentials', '--net', '--mount', '--pid'];
   return start(
     ['nsenter', '-t', String(initPid), ...namespaces, 'sh', '-c', ENTER_SCRIPT, 'clawnode-enter', process.cwd(), process.env['LC_ALL'] ?? '', ...argv],
-    { stdio, env: { ...process.env, PATH: systemSearchPath(process.env['PATH']), CLAWNODE_SOCKET: socketPath } },
+    { stdio, env: { ...process.env, ...env, PATH: insideSearchPath(process.env['PATH'], shared.programs), CLAWNODE_SOCKET: shared.agentSocket } },
   );
 }

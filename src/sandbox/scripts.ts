@@ -1,9 +1,11 @@
 /**
- * The two fixed shell scripts of the sandbox: its PID 1 and the way in for a command. Values reach them as arguments only.
+ * The shell scripts of the sandbox: its PID 1, the way in for a command, and `clawnode` inside. Values reach the first two as
+ * arguments only, and the last as quoted words.
  *
  * PID 1 is a shell because a Node process is no init: libuv waits only for the children it started, so orphans that the
  * kernel hands to a Node PID 1 stay zombies for ever. A shell's `wait` reaps every child, whoever started it.
  */
+import type { Argv } from '../drivers/exec.ts';
 
 /** Runs as PID 1: `$1` is the shared directory, the rest is the agent's argv. Says `up` once, then `ended CODE` per agent. */
 export const INIT_SCRIPT = `
@@ -42,5 +44,15 @@ export const ENTER_SCRIPT = `
 cd "$1" 2>/dev/null || cd /
 if [ -n "$2" ]; then LC_ALL=$2; else unset LC_ALL; fi
 shift 2
+command -v "$1" >/dev/null || { printf 'clawnode: %s: command not found\\n' "$1" >&2; exit 127; }
 exec "$@"
 `;
+
+/** A program that is another one with its first arguments given. It names the Node to run, since the one on the PATH may be old. */
+export function launcherScript(argv: Argv): string {
+  return `#!/bin/sh\nexec ${argv.map(quoted).join(' ')} "$@"\n`;
+}
+
+function quoted(word: string): string {
+  return `'${word.replaceAll("'", "'\\''")}'`;
+}

@@ -1,10 +1,11 @@
 /** The directory that a sandbox shares with the outer process: sockets, state, log. Removes only what sandboxes left behind. */
-import { mkdir, mkdtemp, readFile, readdir, readlink, realpath, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readFile, readdir, readlink, realpath, rm, stat, writeFile } from 'node:fs/promises';
+import { findPackageJSON } from 'node:module';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { getuid } from 'node:process';
 import { ClawError } from '../errors.ts';
-import { INIT_SCRIPT } from './scripts.ts';
+import { INIT_SCRIPT, launcherScript } from './scripts.ts';
 
 const PREFIX = 'clawnode-sandbox-';
 const OWNER_FILE = 'owner';
@@ -19,6 +20,8 @@ export interface SharedDirectory {
   readonly agentLog: string;
   /** PID 1's script. A file keeps it out of what `ps` shows. */
   readonly initScript: string;
+  /** Holds `clawnode`, this very program, for the PATH of whoever is inside. */
+  readonly programs: string;
   readonly remove: () => Promise<void>;
 }
 
@@ -35,14 +38,25 @@ export async function createSharedDirectory(): Promise<SharedDirectory> {
     ingressSocket: join(path, 'proxy', 'ingress.sock'),
     agentLog: join(path, 'agent.log'),
     initScript: join(path, 'init.sh'),
+    programs: join(path, 'bin'),
     remove: () => rm(path, { recursive: true, force: true }),
   };
   await writeFile(join(path, OWNER_FILE), await identity(process.pid));
   await writeFile(directory.initScript, INIT_SCRIPT);
   await mkdir(directory.stateDir, { mode: 0o700 });
+  await mkdir(directory.programs);
+  await writeLauncher(join(directory.programs, 'clawnode'));
   // The sandbox has no way to a resolver; this one refuses at once, where the machine's own would time out.
   await writeFile(join(path, 'resolv.conf'), 'nameserver 127.0.0.1\noptions timeout:1 attempts:1\n');
   return directory;
+}
+
+async function writeLauncher(path: string): Promise<void> {
+  const manifest = findPackageJSON(import.meta.url);
+  if (manifest === undefined) throw new ClawError('INTERNAL', `no package.json lies above ${import.meta.dirname}`);
+  await writeFile(path, launcherScript([process.execPath, join(dirname(manifest), 'bin', 'clawnode.js')]));
+  // The creation mode would be narrowed by the caller's umask.
+  await chmod(path, 0o755);
 }
 
 /** The system's place for temporary files, unless the sandbox will cover it or its name is too long for a socket. */

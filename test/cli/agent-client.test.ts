@@ -81,14 +81,14 @@ test('an agent that is restarting is waited for, and gets the call once', async 
 test('a call that was sent is not sent again, however long an agent may be waited for', async () => {
   const path = join(directory, 'breaking.sock');
   let connections = 0;
-  const server = createServer((socket) => {
+  const breaking = createServer((socket) => {
     connections += 1;
     socket.once('data', () => socket.destroy());
   }).listen(path);
-  await once(server, 'listening');
+  await once(breaking, 'listening');
   await assert.rejects(connectAgent(path, { restartWaitMs: 10_000 }).invoke('echo', {}, never), { code: 'AGENT_UNREACHABLE', hint: /look before you repeat it/ });
   assert.equal(connections, 1);
-  server.close();
+  breaking.close();
 });
 
 test('waiting for an agent ends at once when the call is cancelled', async () => {

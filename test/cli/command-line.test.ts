@@ -127,6 +127,14 @@ test('wrong usage is one line on standard error and exit code 2', async () => {
   assert.equal((await clawnode([])).exitCode, 2);
 });
 
+test('sandbox says where a command belongs, whatever options it has', async () => {
+  const { exitCode, stderr } = await clawnode(['sandbox', '--verbose', 'sh', '-c', 'true']);
+  assert.deepEqual({ exitCode, stderr }, {
+    exitCode: 2,
+    stderr: 'clawnode sandbox: put the command behind --, as in `clawnode sandbox -- sh -c true`; try `clawnode sandbox --help`\n',
+  });
+});
+
 test('the version is that of the package', async () => {
   assert.match((await clawnode(['--version'])).stdout, /^\d+\.\d+\.\d+\n$/);
 });

@@ -1,7 +1,7 @@
 /** The command line with the real agent: sandbox, up, invoke, status, mcp, cleanup, as root and as an ordinary user. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { get } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -10,7 +10,7 @@ import { text } from 'node:stream/consumers';
 import { after, test } from 'node:test';
 import { start, type Argv } from '../../src/drivers/exec.ts';
 import { clawnode, launcher, runProcess } from '../cli/cli-process.ts';
-import { asOrdinaryUser, eventually, processesOf } from '../cli/sandbox-fixture.ts';
+import { asOrdinaryUser, checkout, eventually, processesOf } from '../cli/sandbox-fixture.ts';
 
 const directory = await mkdtemp(join(tmpdir(), 'claw-e2e-'));
 after(() => rm(directory, { recursive: true }));
@@ -68,12 +68,60 @@ test('the ingress of a sandbox answers outside, on the published port', async ()
   const stderr: string[] = [];
   createInterface({ input: child.stderr }).on('line', (line) => stderr.push(line));
   for (const command of ['workload.run', 'service.create', 'ingress.create']) assert.equal((await stdout.next()).done, false, `${command}: ${stderr.join('\n')}`);
-  const url = /its ingress is on (\S+),/.exec(stderr.join('\n'))?.[1] ?? 'not told';
+  const url = /sandbox's ingress is on (\S+)/.exec(stderr.join('\n'))?.[1] ?? 'not told';
   const answer = await eventually(() => ask(url, 'web.test').catch(String), (seen) => seen === '200 hello');
   assert.equal(answer, '200 hello');
   assert.match(await ask(url, 'other.test'), /^404 /);
   child.stdin.end('\n');
   assert.deepEqual(await ended, [0, null]);
+});
+
+test('the quick start of the README does what it says, also where the only Node is in a folder of its own', async () => {
+  const readme = await readFile(join(checkout, 'README.md'), 'utf8');
+  const blocks = [...readme.slice(readme.indexOf('## Quick start')).matchAll(/```sh\n([^]*?)```/g)].map(([, body = '']) => body);
+  const [enter, inside = ''] = blocks;
+  assert.equal(enter, 'node bin/clawnode.js sandbox\n');
+  assert.match(inside, /^clawnode invoke workload\.run [^]*\ncurl [^]*\ncurl -H /);
+  // As with a version manager: workloads get the PATH of the system, which does not lead there.
+  const folder = join(directory, 'own-node');
+  await mkdir(folder);
+  await symlink(process.execPath, join(folder, 'node'));
+  const noCurl = 'curl() { for url; do :; done; case $1 in -H) host=${2#Host: };; *) host=;; esac; node -e "$CURL" "$url" "$host"; }';
+  const curl = `
+    const [url, host] = process.argv.slice(1);
+    const ask = () => http.get(url, { headers: host ? { host } : {} }, (answer) => answer.statusCode === 200 ? answer.pipe(process.stdout) : setTimeout(ask, 50)).on('error', () => setTimeout(ask, 50));
+    ask();`;
+  const PATH = `${folder}:/usr/bin:/bin`;
+  const argv: Argv = ['node', 'bin/clawnode.js', 'sandbox', '--', 'sh', '-euc', `${noCurl}\n${inside}`];
+  const { exitCode, stdout, stderr } = await runProcess(argv, { env: { PATH, CURL: curl } });
+  assert.equal(exitCode, 0, stderr);
+  const [workload = '', service = '', , direct, ingress] = stdout.trim().split('\n');
+  assert.equal(JSON.parse(workload).state, 'running');
+  assert.equal(JSON.parse(service).clusterIp, '10.201.0.1');
+  assert.deepEqual([direct, ingress], ['hello from web-1', 'hello from web-1']);
+});
+
+test('clawnode inside a sandbox is this program, whatever else is on the PATH, and Node is there for who has none', async () => {
+  const folder = join(directory, 'another-clawnode');
+  await mkdir(folder);
+  await writeFile(join(folder, 'clawnode'), '#!/bin/sh\necho another\n', { mode: 0o755 });
+  const inside = 'clawnode --version; clawnode invoke service.list; PATH=${PATH##*:}; node --version';
+  const { exitCode, stdout, stderr } = await clawnode(['sandbox', '--', 'sh', '-euc', inside], { env: { PATH: `${folder}:/usr/bin:/bin` } });
+  const { version } = JSON.parse(await readFile(join(checkout, 'package.json'), 'utf8'));
+  assert.deepEqual({ exitCode, stdout }, { exitCode: 0, stdout: `${version}\n{"count":0,"services":[]}\n${process.version}\n` }, stderr);
+});
+
+test('without a command there is a shell that says it is inside and how to leave', async () => {
+  const { exitCode, stdout, stderr } = await clawnode(['sandbox', '--ingress-port', '22743'], { env: { SHELL: '/bin/sh' }, input: 'echo "$PS1"; clawnode status | head -2\n' });
+  assert.equal(exitCode, 0, stderr);
+  assert.match(stdout, /^\(clawnode\) # \nnode [^\n]*\nmode +sandbox\n$/);
+  assert.match(stderr, /^clawnode: the sandbox's ingress is on http:\/\/127\.0\.0\.1:\d+\nclawnode: its agent's log is \/\S+\nclawnode: [^\n]*`exit` ends it and everything else inside\n$/);
+});
+
+test('a command that is not there is named, and ends with 127', async () => {
+  const { exitCode, stdout, stderr } = await clawnode(['sandbox', '--', 'no-such-program']);
+  assert.deepEqual({ exitCode, stdout }, { exitCode: 127, stdout: '' });
+  assert.match(stderr, /^clawnode: no-such-program: command not found\n$/m);
 });
 
 test('a killed agent is back by itself, and its services answer all the while', async () => {

@@ -1,4 +1,5 @@
 /** `clawnode sandbox`: a program and an agent in a fresh sandbox; signals and exit code are the program's. */
+import { parseArgs } from 'node:util';
 import { openSandbox, signalEntered, type Child, type Sandbox } from '../../sandbox/sandbox.ts';
 import { notStarted, type Argv } from '../../drivers/exec.ts';
 import { exitCodeOf, stoppedExitCode, stopSignal } from './stop-signal.ts';
@@ -11,7 +12,8 @@ export const sandbox: Subcommand = {
   help: `Usage: clawnode sandbox [--config FILE] [--ingress-port PORT] [--verbose] [-- CMD [ARGUMENTS]]
 
 Starts an agent in user, network, mount and pid namespaces of its own, and CMD (default: your shell) inside them. Needs no
-root and never touches the machine's own firewall. CLAWNODE_SOCKET is set for CMD, and CMD sees the sandbox's network.
+root and never touches the machine's own firewall. CLAWNODE_SOCKET is set for CMD, \`clawnode\` is on its PATH, and CMD sees the
+sandbox's network. In a sandbox the network is private; workloads read and write files as the user who opened it.
 The ingress is published on 127.0.0.1:8443 outside, or the next free port. When CMD ends, everything inside ends with it.
 
   --config FILE        the agent's YAML configuration
@@ -32,13 +34,15 @@ Exit code: CMD's own (128 + n when signal n ended it, 127 when it was not found)
     }
     try {
       if (stop.aborted) return stoppedExitCode(stop);
-      announce(opened, { always: verbose || command === undefined });
-      return await runInside(opened, command ?? [process.env['SHELL'] ?? '/bin/sh']);
+      announce(opened, { shell: command === undefined, verbose });
+      return await runInside(opened, command);
     } finally {
       await opened.close();
     }
   },
 };
+
+const OPTIONS = { config: { type: 'string' }, 'ingress-port': { type: 'string' }, verbose: { type: 'boolean', default: false } } as const;
 
 interface Arguments {
   readonly options: { readonly configFile?: string; readonly ingressPort?: number };
@@ -48,11 +52,12 @@ interface Arguments {
 
 function readArguments(argv: string[]): Arguments {
   const end = argv.indexOf('--');
-  const { values } = parseArguments({
-    args: end === -1 ? argv : argv.slice(0, end),
-    options: { config: { type: 'string' }, 'ingress-port': { type: 'string' }, verbose: { type: 'boolean', default: false } },
-  });
-  const [program, ...args] = end === -1 ? [] : argv.slice(end + 1);
+  const args = end === -1 ? argv : argv.slice(0, end);
+  // A CMD without -- is looked for first: its own options would be the first thing to be complained about.
+  const [stray] = parseArgs({ args, options: OPTIONS, allowPositionals: true, strict: false }).positionals;
+  if (stray !== undefined) throw new UsageError(`put the command behind --, as in \`clawnode sandbox -- ${argv.slice(argv.indexOf(stray)).filter((part) => part !== '--').join(' ')}\``);
+  const { values } = parseArguments({ args, options: OPTIONS });
+  const [program, ...rest] = end === -1 ? [] : argv.slice(end + 1);
   if (end !== -1 && program === undefined) throw new UsageError('the command behind -- is missing');
   const port = values['ingress-port'];
   return {
@@ -60,7 +65,7 @@ function readArguments(argv: string[]): Arguments {
       ...(values.config === undefined ? {} : { configFile: values.config }),
       ...(port === undefined ? {} : { ingressPort: portNumber(port) }),
     },
-    command: program === undefined ? undefined : [program, ...args],
+    command: program === undefined ? undefined : [program, ...rest],
     verbose: values.verbose,
   };
 }
@@ -72,17 +77,27 @@ function portNumber(text: string): number {
 }
 
 /** A script's output stays its own; only what nobody could guess is said in between. */
-function announce({ ingressUrl, agentLog }: Sandbox, { always }: { always: boolean }): void {
-  if (always || !ingressUrl.endsWith(`:${USUAL_INGRESS_PORT}`)) {
-    process.stderr.write(`clawnode: the sandbox is ready, its ingress is on ${ingressUrl}, its agent's log is ${agentLog}\n`);
-  }
+function announce({ ingressUrl, agentLog }: Sandbox, { shell, verbose }: { shell: boolean; verbose: boolean }): void {
+  const unusualPort = !ingressUrl.endsWith(`:${USUAL_INGRESS_PORT}`);
+  if (shell || verbose || unusualPort) say(`the sandbox's ingress is on ${ingressUrl}`);
+  if (shell || verbose) say(`its agent's log is ${agentLog}`);
+  if (shell) say('this shell is inside; `exit` ends it and everything else inside');
 }
 
-async function runInside(opened: Sandbox, command: Argv): Promise<number> {
-  const child = opened.enter(command, 'inherit');
+function say(text: string): void {
+  process.stderr.write(`clawnode: ${text}\n`);
+}
+
+/** A shell shows where it is: PS1 where the user's own start-up file sets none, and Debian's default prompt shows the other. */
+const PROMPT = { PS1: '(clawnode) # ', debian_chroot: 'clawnode' } as const;
+
+/** Runs the command, or a shell without one. */
+async function runInside(opened: Sandbox, command: Argv | undefined): Promise<number> {
+  const argv: Argv = command ?? [process.env['SHELL'] ?? '/bin/sh'];
+  const child = opened.enter(argv, 'inherit', command === undefined ? PROMPT : {});
   const stopForwarding = forwardSignals(child);
   try {
-    return await exitCode(child, command);
+    return await exitCode(child, argv);
   } finally {
     stopForwarding();
   }
