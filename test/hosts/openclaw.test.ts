@@ -1,4 +1,4 @@
-/** The packed plugin in the real OpenClaw host: installed, loaded, its skill eligible, its MCP server probed, its commands invoked on a node. */
+/** The packed plugin in the real OpenClaw host: installed, loaded, its skill eligible, its MCP server probed, its commands and tools called. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdir, symlink } from 'node:fs/promises';
@@ -62,19 +62,20 @@ test('C: the host starts our MCP server and finds exactly our tools', async () =
   assert.deepEqual(seen.tools.toSorted(), toolNames.map((name) => `clawnode__${name}`));
 });
 
-test('D: node.invoke through a gateway and a node host reaches the agent, and without one says so', async (t) => {
+test('D: node.invoke on a node and a tool of the gateway reach the agent, and without one the answer says so', async (t) => {
   const port = await freePort();
   const token = 'only-for-this-test';
   const env = { OPENCLAW_GATEWAY_TOKEN: token };
+  const sandbox = await openSandbox({}, never);
+  t.after(sandbox.close);
   await host.run(['config', 'set', 'gateway.mode', 'local']);
+  await host.run(['config', 'set', `plugins.entries.${ID}.config.socket`, sandbox.socketPath]);
   startHost(t, ['gateway', 'run', '--port', String(port), '--bind', 'loopback', '--token', token], env);
   const gateway = ['--url', `ws://127.0.0.1:${port}`, '--token', token];
   await until(() => fetch(`http://127.0.0.1:${port}/`).then(() => true, () => false));
 
-  const sandbox = await openSandbox({}, never);
-  t.after(sandbox.close);
   const commands = tools.map(({ command }) => command).join(',');
-  startHost(t, ['node', 'run', '--host', '127.0.0.1', '--port', String(port), '--display-name', 'n1', '--commands', commands], { ...env, CLAWNODE_SOCKET: sandbox.socketPath });
+  startHost(t, ['node', 'run', '--host', '127.0.0.1', '--port', String(port), '--display-name', 'n1', '--commands', commands], env);
   const pending = z.array(z.object({ requestId: z.string() }));
   const [request] = await until(async () => pending.safeParse(await host.json(['nodes', 'pending', ...gateway])).data?.slice(0, 1) ?? [], (found) => found.length > 0);
   await host.run(['nodes', 'approve', request?.requestId ?? '', ...gateway]);
@@ -88,6 +89,14 @@ test('D: node.invoke through a gateway and a node host reaches the agent, and wi
   const { clusterIp } = await invoke('service.create', { name: 'web', selector: { app: 'web' }, port: 80 });
   assert.match(String(clusterIp), /^10\.201\.\d+\.\d+$/);
   assert.deepEqual(await invoke('service.get', { name: 'web' }), await connectAgent(sandbox.socketPath).invoke('service.get', { name: 'web' }, never));
+  const called = await fetch(`http://127.0.0.1:${port}/tools/invoke`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${token}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ tool: 'service_get', args: { name: 'web' } }),
+  });
+  const result = z.object({ ok: z.literal(true), result: z.object({ details: z.object({ answer: z.object({ clusterIp: z.string() }) }) }) });
+  assert.equal(result.parse(await called.json()).result.details.answer.clusterIp, clusterIp);
+
   const { error } = await invoke('service.create', { name: 'api', port: 80_000 });
   assert.deepEqual(z.object({ code: z.string(), path: z.string() }).parse(error), { code: 'INVALID_ARGUMENT', path: 'port' });
 
