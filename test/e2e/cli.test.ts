@@ -241,6 +241,20 @@ test('up is for root, and an ordinary user is shown the sandbox', async () => {
   assert.match(stderr, /PERMISSION_DENIED[^]*clawnode sandbox/);
 });
 
+test('up and cleanup inside a sandbox refuse, and write nothing', async () => {
+  const stateDir = join(directory, 'never-made');
+  const inside = script(`
+    for subcommand in up cleanup; do
+      code=0; $CLAW $subcommand --state-dir ${stateDir} 2>&1 || code=$?
+      echo "exit $code"
+    done
+    ls /run/clawnode/agent.sock 2>/dev/null || true
+    test ! -e ${stateDir} && echo "nothing made"`);
+  const { exitCode, stdout, stderr } = await clawnode(['sandbox', '--', ...inside]);
+  assert.equal(exitCode, 0, stdout + stderr);
+  assert.match(stdout, /^clawnode: this is a sandbox, its agent runs already on \S+ \(AGENT_ALREADY_RUNNING\)\n[^\n]+clawnode status[^\n]+\nexit 1\nclawnode: this is a sandbox[^\n]+\n[^\n]+ends with it[^\n]+\nexit 1\nnothing made\n$/);
+});
+
 /**
  * Runs a script as root of namespaces of its own: a machine to program that is not this one. There is no user namespace,
  * because in host mode workloads and proxy have uids of their own, and an ordinary user can map only one.
@@ -286,6 +300,27 @@ hostModeTest('a second agent on one state directory says so and leaves the first
     $CLAW invoke service.list; down`);
   assert.equal(exitCode, 0, stdout + stderr);
   assert.match(stdout, /AGENT_ALREADY_RUNNING[^]*second 1\n\{"count":0/);
+});
+
+hostModeTest('up and cleanup heed CLAWNODE_SOCKET', async () => {
+  const { exitCode, stdout, stderr } = await onOwnMachine(`${UP}
+    export CLAWNODE_SOCKET=/run/named/agent.sock
+    up; $CLAW invoke service.list; test -S $CLAWNODE_SOCKET
+    code=0; $CLAW cleanup 2>&1 || code=$?; echo "cleanup $code"
+    down`);
+  assert.equal(exitCode, 0, stdout + stderr);
+  assert.match(stdout, /^\{"count":0,"services":\[\]\}\nclawnode: an agent answers on \/run\/named\/agent\.sock[^]*cleanup 1\nstopped 0\n$/);
+});
+
+hostModeTest('cleanup without the state directory removes what the kernel holds, says so and makes nothing', async () => {
+  const { exitCode, stdout, stderr } = await onOwnMachine(`${UP}
+    up; $CLAW invoke service.create '${SERVICE}' >/dev/null; down
+    $CLAW cleanup --state-dir /var/lib/typo
+    test ! -e /var/lib/typo && echo "nothing made"
+    iptables-save | grep CLAW- || echo "no rules"`);
+  assert.equal(exitCode, 0, stdout + stderr);
+  assert.match(stderr, /^clawnode: there is no state directory \/var\/lib\/typo: only what the kernel holds was removed, no process was stopped\n$/m);
+  assert.match(stdout, /^stopped 0\nclean: [^\n]*\nnothing made\nno rules\n$/);
 });
 
 hostModeTest('cleanup refuses while an agent runs, then removes what is ours and nothing else', async () => {

@@ -92,7 +92,7 @@ function helpText(): string {
 ${lines.join('\n')}
 
 \`clawnode SUBCOMMAND --help\` tells more; \`clawnode --version\` tells the version.
-CLAWNODE_SOCKET names the agent's socket where it is not /run/clawnode/agent.sock.
+CLAWNODE_SOCKET names the agent's socket where it is not /run/clawnode/agent.sock; every subcommand that needs one heeds it.
 Exit codes: 0 done, 1 failed, 2 wrong usage.
 `;
 }

@@ -2,7 +2,8 @@
 import { once } from 'node:events';
 import { geteuid } from 'node:process';
 import { ClawError } from '../../errors.ts';
-import { connectAgent, DEFAULT_SOCKET_PATH } from '../agent-client.ts';
+import { agentSocketPath, connectAgent, DEFAULT_SOCKET_PATH } from '../agent-client.ts';
+import { refuseInsideSandbox } from './inside-sandbox.ts';
 import { stoppedExitCode, stopSignal } from './stop-signal.ts';
 import { parseArguments, type Subcommand } from './usage.ts';
 
@@ -17,7 +18,7 @@ ingress up for the next one; \`clawnode cleanup\` removes them.
 
   --config FILE    the YAML configuration
   --state-dir DIR  where the agent keeps its state (${DEFAULT_STATE_DIR}); one agent per directory
-  --socket PATH    where the agent listens (${DEFAULT_SOCKET_PATH})
+  --socket PATH    where the agent listens (CLAWNODE_SOCKET, else ${DEFAULT_SOCKET_PATH})
   --node NAME      this node's id (the host's name)
   --verbose        log every step to standard error, not only what went wrong
 
@@ -29,7 +30,7 @@ Exit code: 0 stopped on request, 1 could not start or failed.
       options: {
         config: { type: 'string' },
         'state-dir': { type: 'string', default: DEFAULT_STATE_DIR },
-        socket: { type: 'string', default: DEFAULT_SOCKET_PATH },
+        socket: { type: 'string', default: agentSocketPath() },
         node: { type: 'string' },
         verbose: { type: 'boolean', default: false },
       },
@@ -39,6 +40,7 @@ Exit code: 0 stopped on request, 1 could not start or failed.
         hint: 'Use `sudo clawnode up`, or `clawnode sandbox`, which needs no root and leaves the machine alone.',
       });
     }
+    await refuseInsideSandbox('Use it: `clawnode status`. For the machine itself, run `sudo clawnode up` outside.');
     const stop = stopSignal();
     // Its help must not take the time that loading an agent takes.
     const [{ openAgent }, { pino }] = await Promise.all([import('../../agent.ts'), import('pino')]);
