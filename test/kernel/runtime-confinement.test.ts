@@ -1,13 +1,21 @@
 /** What a workload may see and do, asked from inside one on the real kernel. */
 import { strict as assert } from 'node:assert';
 import { readdirSync, readlinkSync } from 'node:fs';
-import { readdir } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { test } from 'node:test';
+import fc from 'fast-check';
 import { run } from '../../src/drivers/exec.ts';
 import { openFixture, outputOf, signal, until, untilObserved } from '../runtime/process-fixture.ts';
 import { enterNamespace, stdoutOf } from './namespace.ts';
 
 await enterNamespace();
+
+const KNOWN_NAMES = [
+  ...['PATH', 'IFS', 'ENV', 'BASH_ENV', 'PS1', 'PS4', 'HOME', 'PWD', 'OLDPWD', 'OPTIND', 'OPTARG', 'PPID', '_', 'LINENO', 'SHLVL', 'UID', 'EUID', 'SHELLOPTS', 'CDPATH'],
+  ...['LD_PRELOAD', 'LD_DEBUG_OUTPUT', 'POSIXLY_CORRECT', 'LC_ALL', 'LANG', 'TMPDIR', 'env', 'nice', 'setsid', 'child', 'pending', 'code', 'line', 'pair', 'count'],
+  ...['search', 'environment', 'found', 'folder', 'user', 'index', 'stage', 'claw_1', 'claw_2', '__proto'],
+] as const;
+const value = fc.oneof(fc.string({ unit: 'binary' }), fc.string({ unit: fc.constantFrom('\n', '=', '$', '`', '"', "'", '\\', ' ', '{', '}', 'a', '\u0081', '\u{1f600}') })).map((text) => text.replaceAll('\0', ''));
 
 test('no capability is left and none can come back', async (t) => {
   const fixture = await openFixture(t);
@@ -60,15 +68,41 @@ test('its environment is PATH, HOME, LANG and what was given, byte for byte; no 
   t.after(() => delete process.env['CLAWNODE_SOCKET']);
   const fixture = await openFixture(t);
   const env = { GREETING: `a "b" $c \`d\` 'e' \\n`, LINES_: 'one\n=two\n\nfour\n', EMPTY: '', PATH: '/nowhere:/usr/bin:/bin' };
+  // The shell adds PWD itself.
   const script = 'env -0 | sort -z | tr "\\0\\n" "\\n~"; for f in /proc/$$/fd/*; do readlink "$f"; done | tr "\\n" " "; echo; pwd; cat';
   const lines = await outputOf(fixture, 'c0000005', script, { env });
-  const given = lines.slice(0, -2).filter((line) => !line.startsWith('PWD=') && !line.startsWith('_='));
+  const given = lines.slice(0, -2).filter((line) => !line.startsWith('PWD='));
   assert.deepEqual(given, ['EMPTY=', `GREETING=a "b" $c \`d\` 'e' \\n`, 'HOME=/', 'LANG=C.UTF-8', 'LINES_=one~=two~~four~', 'PATH=/nowhere:/usr/bin:/bin']);
   // What the test itself was given open for its children is not ours to judge.
   const inherited = new Set(readdirSync('/proc/self/fd').map((fd) => linkOf(`/proc/self/fd/${fd}`)));
   const open = (lines.at(-2) ?? '').trim().replaceAll(' (deleted)', '').split(' ').filter((path) => path === '/dev/null' || !inherited.has(path));
   assert.deepEqual(open, ['/dev/null', `${fixture.directory}/c0000005/pipe`, `${fixture.directory}/c0000005/pipe`]);
   assert.equal(lines.at(-1), '/');
+});
+
+test('variables of any name arrive byte for byte, those that shells, loaders and our own scripts know too', async (t) => {
+  const { runtime, spec } = await openFixture(t);
+  const given = fc.sample(fc.dictionary(fc.oneof(fc.constantFrom(...KNOWN_NAMES), fc.stringMatching(/^[A-Za-z_]\w{0,20}$/)), value, { maxKeys: 30 }), 20);
+  const hostile = Object.fromEntries(KNOWN_NAMES.map((name) => [name, `/nowhere $(exit) \`'"\\\n=${name}\n`]));
+  for (const [index, env] of [{}, hostile, ...given].entries()) {
+    const wanted = await spec(`c1${String(index).padStart(6, '0')}`, ['/bin/cp', '/proc/self/environ', `/run/environ-${index}`], { env });
+    await runtime.start(wanted, signal);
+    const { exitCode } = await untilObserved(runtime, wanted.id, ({ state }) => state === 'exited');
+    assert.equal(exitCode, 0, (await runtime.logs(wanted.id, 9)).join('\n'));
+    const pairs = (await readFile(`/run/environ-${index}`, 'utf8')).split('\0').slice(0, -1);
+    const expected = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', HOME: '/', LANG: 'C.UTF-8', ...env };
+    assert.deepEqual(pairs.toSorted(), Object.entries(expected).map(([name, text]) => `${name}=${text}`).toSorted());
+    await runtime.stop(wanted.id, { graceMs: 5000 }, signal);
+  }
+});
+
+test('a program with = in its name runs, in the environment that was given', async (t) => {
+  const { runtime, spec } = await openFixture(t);
+  await writeFile('/run/a=b', '#!/bin/sh\nprintf "%s\\n" "$GIVEN" "$@"\n', { mode: 0o755 });
+  const wanted = await spec('c2000001', ['/run/a=b', '-n', 'c=d'], { env: { GIVEN: 'yes' } });
+  await runtime.start(wanted, signal);
+  await untilObserved(runtime, wanted.id, ({ state }) => state === 'exited');
+  assert.deepEqual(await runtime.logs(wanted.id, 9), ['yes', '-n', 'c=d']);
 });
 
 test('arguments reach the command as they are', async (t) => {
