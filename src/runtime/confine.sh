@@ -2,7 +2,7 @@
 # Builds what a confined process may see, then gives up every right; it runs as PID 1 of fresh mount, pid and ipc namespaces and never
 # changes anything outside them.
 #
-# usage: confine.sh UID|- [cover|read|write PATH]... -- COMMAND [ARG]...
+# usage: confine.sh UID:GID|- [cover|read|write PATH]... -- COMMAND [ARG]...
 #   cover PATH  an empty read-only tmpfs hides the directory
 #   read PATH   stays visible at its own path, below a covered directory too; read-only
 #   write PATH  the same, writable
@@ -11,7 +11,7 @@ set -efu
 umask 022
 
 here=${0%/*}
-uid=$1
+user=$1
 shift
 
 # /sys exists everywhere and gets a mount of its own in the end, so until then it holds what is moved into place later.
@@ -96,10 +96,10 @@ mount -t sysfs -o ro,nosuid,nodev,noexec sysfs /sys 2>/dev/null || mount -t tmpf
 while [ "$1" != -- ]; do shift 2; done
 shift
 set -- /bin/sh -s -- "$@"
-if [ "$uid" != - ]; then
-  set -- --reuid "$uid" --regid "$uid" --clear-groups -- "$@"
+if [ "$user" != - ]; then
+  set -- --reuid "${user%:*}" --regid "${user#*:}" --clear-groups -- "$@"
   # Else the process could not open /dev/stdout.
-  chown "$uid" /proc/self/fd/1
+  chown "${user%:*}" /proc/self/fd/1
 fi
 # A change of uid clears the parent death signal, so it is set again. The script comes by an open file: that uid may not reach its path.
 exec <"$here/init.sh"

@@ -1,4 +1,5 @@
 /** Starts a confined process in the agent's network namespace that outlives the agent, such as the ingress proxy; it never restarts it. */
+import { isAbsolute } from 'node:path';
 import { ClawError } from '../errors.ts';
 import { planViews, type Exposure } from './confinement.ts';
 import { readLogTail } from './log-tail.ts';
@@ -8,7 +9,7 @@ import { launch, lockIsFree, readRun, removeProcess } from './supervisor.ts';
 export { isAlive, type ProcessIdentity } from './process-table.ts';
 
 export interface ConfinedProcessSpec {
-  /** Its own directory: lock, record, exit code and log. May lie in a hidden one. */
+  /** Its own directory: lock, record, exit code and log; an absolute path. May lie in a hidden one. */
   readonly directory: string;
   /** An absolute program and its arguments; it runs in `/`. */
   readonly command: readonly string[];
@@ -18,8 +19,10 @@ export interface ConfinedProcessSpec {
   readonly hide: readonly string[];
   /** What it must see, at its own path, although it is hidden or the uid could not reach it: its code, its program, its sockets. */
   readonly expose: readonly Exposure[];
-  /** In host mode, a uid of its own; the same number is its gid. Files it writes to must belong to it. */
+  /** In host mode, a uid of its own. Files it writes to must belong to it. */
   readonly uid?: number;
+  /** With a uid: its group; 65534 unless told. */
+  readonly gid?: number;
 }
 
 const LOG_BYTES = 4 * 1024 * 1024;
@@ -27,17 +30,19 @@ const LOCK_WAIT_MS = 5000;
 
 /**
  * Makes it run and resolves when its program runs: one that lives already is left alone. The pid is its supervisor's: TERM to it reaches
- * the program, and its KILL kills the program. Throws ClawError `PROCESS_FAILED` when the program could not be started.
+ * the program, and its KILL kills the program. Throws ClawError `PROCESS_FAILED` when the program could not be started,
+ * `INVALID_ARGUMENT` for a relative directory: the supervisor works in `/`.
  */
 export async function startConfinedProcess(spec: ConfinedProcessSpec, signal: AbortSignal): Promise<ProcessIdentity> {
-  const { directory, uid } = spec;
+  const { directory, uid, gid } = spec;
+  if (!isAbsolute(directory)) throw new ClawError('INVALID_ARGUMENT', `${directory} is no absolute path`, { path: 'directory' });
   const last = await readRun(directory);
   if (last?.phase === 'running') return { pid: last.pid, startTime: last.startTime };
   // What is left of the last one, its log writer for example, still holds the lock for a moment.
   if (last !== undefined) await lockIsFree(directory, LOCK_WAIT_MS, signal);
-  const views = planViews({ hide: spec.hide, expose: spec.expose, ...(uid === undefined ? {} : { uid }) });
+  const views = planViews({ hide: spec.hide, expose: spec.expose, uid });
   const options = { run: (last?.run ?? 0) + 1, restarts: 0, command: spec.command, env: spec.env, views, logBytes: LOG_BYTES };
-  const { pid, startTime, failure } = await launch(directory, { ...options, ...(uid === undefined ? {} : { uid }) }, signal);
+  const { pid, startTime, failure } = await launch(directory, { ...options, ...(uid === undefined ? {} : { user: { uid, gid } }) }, signal);
   if (failure !== undefined) throw new ClawError('PROCESS_FAILED', `${spec.command[0] ?? ''} could not be started: ${failure}`);
   return { pid, startTime };
 }

@@ -14,7 +14,7 @@ export interface ViewRequest {
   /** Files and directories that stay visible at their own paths, below a hidden directory too. */
   readonly expose?: readonly Exposure[];
   /** The process's own uid; without one it has the agent's, and may then traverse what the agent may. */
-  readonly uid?: number;
+  readonly uid?: number | undefined;
 }
 
 /** One mount of the private view; the order in a list is the order of mounting. */

@@ -1,6 +1,6 @@
 /** The `process` runtime: workloads as confined processes that outlive the agent. It knows no links, no rules and no store. */
 import { mkdir, readdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { ClawError } from '../errors.ts';
 import { workloadId } from '../model/workload.ts';
 import { planViews } from './confinement.ts';
@@ -15,6 +15,8 @@ export interface ProcessSpec {
   readonly command: readonly string[];
   readonly env: Readonly<Record<string, string>>;
   readonly restart: 'no' | 'always';
+  /** Set once it is to be stopped: from then on nothing starts it, neither `start` nor its restart policy. */
+  readonly stopping?: boolean;
   /** The path of its network namespace, which exists. */
   readonly netns: string;
 }
@@ -35,8 +37,9 @@ export interface ObservedProcess {
 
 export interface ProcessRuntime {
   /**
-   * Makes it run; adopts it when it already does; resolves when it runs or has failed to start. Idempotent: one that has run to its end
-   * under restart `no` is not run again. One that never ran is tried again, at most every 0.1 to 10 s.
+   * Makes it run; adopts it when it already does; resolves when it runs or has failed to start; from now on its restart policy counts.
+   * Idempotent: one that has run to its end under restart `no` is not run again. One that never ran is tried again, at most every
+   * 0.1 to 10 s. Call it once the workload's network and rules are in place: nothing else here launches anything.
    */
   start(spec: ProcessSpec, signal: AbortSignal): Promise<ObservedProcess>;
   /** TERM, grace, KILL; resolves when nothing of it is left, its directory neither. Idempotent; also for ids it never saw. */
@@ -45,7 +48,10 @@ export interface ProcessRuntime {
   observe(): ReadonlyMap<string, ObservedProcess>;
   /** Told after a process ended, was restarted, or failed to; never of what `start` or `stop` itself resolves with. */
   onChange(listener: (id: string) => void): () => void;
-  /** At agent start: takes over what lives, learns the exit codes of what ended, and ends and removes what has no spec. */
+  /**
+   * At agent start: takes over what lives, learns the exit codes of what ended, and ends and removes what has no spec. It launches
+   * nothing: what ended under restart `always` is observed as `restarting` until `start` is called for it.
+   */
   adopt(specs: readonly ProcessSpec[], signal: AbortSignal): Promise<void>;
   /** The last lines of output, oldest first, without control sequences; empty when there are none. */
   logs(id: string, tail: number): Promise<string[]>;
@@ -54,12 +60,16 @@ export interface ProcessRuntime {
 }
 
 export interface ProcessRuntimeOptions {
-  /** One directory per workload is made in it. */
+  /** One directory per workload is made in it. A relative path counts from the directory this process is in now. */
   readonly directory: string;
   /** Directories that look empty to workloads: the agent's socket directory and its state directory. They must exist. */
   readonly hide: readonly string[];
-  /** In host mode, the uid and gid workloads run as. */
+  /** In host mode, the uid workloads run as. */
   readonly uid?: number;
+  /** With a uid: their group; 65534 unless told, never the group that happens to have the uid's number. */
+  readonly gid?: number;
+  /** Why nothing may be started here, nor restarted: `start` then answers `failed` with this message. What lives is adopted all the same. */
+  readonly startRefusal?: string;
   /** A log is two files of at most this size, which is 128 KiB or more; 8 MiB unless told. */
   readonly logBytes?: number;
   /** How often ends that no file tells of are looked for; 1,000 ms unless told. */
@@ -71,7 +81,9 @@ const ORPHAN_GRACE_MS = 2000;
 
 /** Throws ClawError `CONFIG_INVALID` when a directory to hide does not exist. */
 export async function openProcessRuntime(options: ProcessRuntimeOptions): Promise<ProcessRuntime> {
-  const { directory, hide, uid, logBytes = 8 * 1024 * 1024, pollMs = 1000 } = options;
+  const { hide, uid, gid, startRefusal, logBytes = 8 * 1024 * 1024, pollMs = 1000 } = options;
+  // A supervisor works in `/`.
+  const directory = resolve(options.directory);
   await mkdir(directory, { recursive: true, mode: 0o700 });
   planViews({ hide });
   const processes = new Map<string, SupervisedProcess>();
@@ -88,7 +100,7 @@ export async function openProcessRuntime(options: ProcessRuntimeOptions): Promis
     const onChange = (): void => {
       for (const listener of listeners) listener(spec.id);
     };
-    const made = superviseProcess(spec, { directory, hide, logBytes, onChange, ...(uid === undefined ? {} : { uid }) });
+    const made = superviseProcess(spec, { directory, hide, uid, gid, startRefusal, logBytes, onChange });
     processes.set(spec.id, made);
     return made;
   };
@@ -116,7 +128,7 @@ export async function openProcessRuntime(options: ProcessRuntimeOptions): Promis
         found.map(async (id) => {
           const spec = wanted.get(id);
           if (spec === undefined) await removeProcess(join(directory, id), { graceMs: ORPHAN_GRACE_MS }, signal);
-          else if (!(await find(spec).adopt(signal))) processes.delete(id);
+          else if (!(await find(spec).adopt(spec, signal))) processes.delete(id);
         }),
       );
     },

@@ -1,4 +1,4 @@
-/** The life of one workload process: brings it up or adopts it, notices its end, applies the restart policy; one act at a time. */
+/** The life of one workload process: brings it up or adopts it, notices its end, restarts it; one act at a time. Until asked to start, it only watches. */
 import { watch, type FSWatcher } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -13,8 +13,8 @@ export interface SupervisedProcess {
   readonly observed: () => ObservedProcess;
   /** Brings it up unless it lives or, under restart `no`, has run; from now on with this spec. */
   readonly ensure: (spec: ProcessSpec, signal: AbortSignal) => Promise<ObservedProcess>;
-  /** Takes over what the directory records; answers false when it records nothing. Starts nothing itself, but the policy goes on. */
-  readonly adopt: (signal: AbortSignal) => Promise<boolean>;
+  /** Takes over what the directory records; answers false when it records nothing. Launches nothing: that begins with `ensure`. */
+  readonly adopt: (spec: ProcessSpec, signal: AbortSignal) => Promise<boolean>;
   /** Notices an end that no file tells of. Reads one file of /proc. */
   readonly poll: () => void;
   readonly stop: (options: { graceMs: number }, signal: AbortSignal) => Promise<void>;
@@ -25,7 +25,9 @@ export interface SupervisedProcess {
 export interface SupervisedProcessOptions {
   readonly directory: string;
   readonly hide: readonly string[];
-  readonly uid?: number;
+  readonly uid: number | undefined;
+  readonly gid: number | undefined;
+  readonly startRefusal: string | undefined;
   readonly logBytes: number;
   readonly onChange: () => void;
 }
@@ -44,6 +46,8 @@ export function superviseProcess(firstSpec: ProcessSpec, options: SupervisedProc
   let delayMs: number | undefined;
   let checking = false;
   let retryAt = 0;
+  /** Set by the first `ensure`: before it the node's rules for this workload may not be in place. */
+  let asked = false;
   let acts: Promise<unknown> = Promise.resolve();
 
   const exclusive = <Result>(act: () => Promise<Result>): Promise<Result> => {
@@ -52,18 +56,22 @@ export function superviseProcess(firstSpec: ProcessSpec, options: SupervisedProc
     return result;
   };
 
+  const mayRestart = (): boolean => spec.restart === 'always' && spec.stopping !== true;
+
   const launchNext = async (last: RecordedRun | undefined, signal: AbortSignal): Promise<void> => {
     const restarts = last === undefined ? 0 : last.restarts + (last.failure === undefined ? 1 : 0);
     const exitCode = last?.exitCode === undefined ? {} : { exitCode: last.exitCode };
+    if (options.startRefusal !== undefined) return fail({ message: options.startRefusal, restarts: last?.restarts ?? 0, ...exitCode });
     observed = { id: spec.id, state: last === undefined ? 'starting' : 'restarting', restarts, ...exitCode };
     try {
       // The end is on record a moment before its supervisor has left.
       if (last !== undefined) await lockIsFree(directory, LOCK_WAIT_MS, signal);
       const { command, env, netns } = spec;
-      const uid = options.uid === undefined ? {} : { uid: options.uid };
+      const { uid, gid } = options;
+      const user = uid === undefined ? {} : { user: { uid, gid } };
       // The names of other network namespaces are nobody's business either.
-      const views = planViews({ hide: [...options.hide, dirname(netns)], ...uid });
-      const next = { run: (last?.run ?? 0) + 1, restarts, command, env, netns, ...uid, views, logBytes: options.logBytes };
+      const views = planViews({ hide: [...options.hide, dirname(netns)], uid });
+      const next = { run: (last?.run ?? 0) + 1, restarts, command, env, netns, ...user, views, logBytes: options.logBytes };
       take(await launch(directory, next, signal));
     } catch (error) {
       if (signal.aborted) throw error;
@@ -81,8 +89,10 @@ export function superviseProcess(firstSpec: ProcessSpec, options: SupervisedProc
     } else if (failure !== undefined) {
       fail({ message: failure, restarts, ...(exitCode === undefined ? {} : { exitCode }) });
     } else {
-      observed = { ...base, state: spec.restart === 'always' ? 'restarting' : 'exited', ...(exitCode === undefined ? {} : { exitCode }) };
-      if (spec.restart === 'always') scheduleLaunch(Date.now() - startedAtMs);
+      observed = { ...base, state: mayRestart() ? 'restarting' : 'exited', ...(exitCode === undefined ? {} : { exitCode }) };
+      if (!mayRestart()) return;
+      if (options.startRefusal === undefined) scheduleLaunch(Date.now() - startedAtMs);
+      else observed = { ...observed, state: 'failed', message: options.startRefusal };
     }
   };
 
@@ -90,22 +100,27 @@ export function superviseProcess(firstSpec: ProcessSpec, options: SupervisedProc
     living = undefined;
     observed = { id: spec.id, state: 'failed', ...outcome };
     // Under restart `no` the next `ensure` may try again, for the command never ran; not at once, for it may be asked in a loop.
-    if (spec.restart === 'always') scheduleLaunch(0);
-    else retryAt = Date.now() + (delayMs = nextDelayMs(delayMs, 0));
+    if (mayRestart() && options.startRefusal === undefined) scheduleLaunch(0);
+    else if (asked) retryAt = Date.now() + (delayMs = nextDelayMs(delayMs, 0));
   };
 
   const scheduleLaunch = (ranMs: number): void => {
-    if (timer !== undefined || letGo.signal.aborted) return;
+    if (!asked || timer !== undefined || letGo.signal.aborted) return;
     delayMs = nextDelayMs(delayMs, ranMs);
     timer = setTimeout(() => {
       void exclusive(async () => {
         timer = undefined;
-        if (letGo.signal.aborted) return;
+        if (letGo.signal.aborted || !mayRestart()) return;
         const last = await readRun(directory);
         await (last?.phase === 'running' ? Promise.resolve(take(last)) : launchNext(last, letGo.signal));
         options.onChange();
       }).catch(reportUnlessLetGo);
     }, delayMs);
+  };
+
+  const cancelLaunch = (): void => {
+    clearTimeout(timer);
+    timer = undefined;
   };
 
   /** Only a defect or a broken disk gets here; it becomes what is observed, and the policy tries again. */
@@ -161,15 +176,21 @@ export function superviseProcess(firstSpec: ProcessSpec, options: SupervisedProc
         const signal = AbortSignal.any([caller, letGo.signal]);
         signal.throwIfAborted();
         spec = wanted;
+        const first = !asked;
+        asked = true;
+        if (!mayRestart()) cancelLaunch();
         if (timer !== undefined || (living !== undefined && isAlive(living))) return observed;
         const last = await readSettledRun(signal);
-        if (last === undefined ? Date.now() >= retryAt : last.failure !== undefined && Date.now() >= retryAt) await launchNext(last, signal);
+        const neverRan = last === undefined || last.failure !== undefined;
+        if (spec.stopping !== true && (neverRan ? Date.now() >= retryAt : first && last.phase === 'ended' && mayRestart())) await launchNext(last, signal);
         else if (last !== undefined && last.failure === undefined) take(last);
+        else if (spec.stopping === true) observed = { ...observed, state: 'exited' };
         watchDirectory();
         return observed;
       }),
-    adopt: (caller) =>
+    adopt: (wanted, caller) =>
       exclusive(async () => {
+        spec = wanted;
         const last = await readSettledRun(AbortSignal.any([caller, letGo.signal]));
         if (last === undefined) return false;
         take(last);

@@ -4,7 +4,7 @@ import { mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { run, start } from '../drivers/exec.ts';
+import { run, start, type Argv } from '../drivers/exec.ts';
 import { ClawError } from '../errors.ts';
 import type { View } from './confinement.ts';
 import { holdersOf, isAlive, readBootId, signalProcess, type ProcessIdentity } from './process-table.ts';
@@ -17,10 +17,17 @@ export interface Launch {
   readonly env: Readonly<Record<string, string>>;
   /** A path; without one the process stays in the agent's network namespace. */
   readonly netns?: string;
-  readonly uid?: number;
+  /** Whom it runs as; without one it keeps the agent's uid and groups. */
+  readonly user?: User;
   readonly views: readonly View[];
   /** The log is two files of at most this size. */
   readonly logBytes: number;
+}
+
+export interface User {
+  readonly uid: number;
+  /** `nogroup` unless told: the group that has the uid's number may be any, `shadow` for example. */
+  readonly gid?: number | undefined;
 }
 
 /** The last run recorded in a directory. */
@@ -39,7 +46,17 @@ export interface RecordedRun extends ProcessIdentity {
 const SCRIPT = fileURLToPath(new URL('supervise.sh', import.meta.url));
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 const NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
+const NO_GROUP = 65_534;
 const LOCK_HELD = 75;
+/** Linux takes no longer argument or `NAME=VALUE`, with its NUL (MAX_ARG_STRLEN); the rest is left to the names that they have on the way. */
+const MOST_STRING_BYTES = 131_072 - 32;
+/** Linux takes 2 MiB of arguments and environment in all where the stack has its usual size; some of it is needed on the way. */
+const MOST_BYTES = 1_900_000;
+/** Each string has a NUL and a pointer. */
+const BYTES_BESIDE = 9;
+/** All names travel in one argument, each with some more characters, so these are bounded too. */
+const MOST_VARIABLES = 1000;
+const MOST_NAME_CHARACTERS = 100;
 const START_TIMEOUT_MS = 20_000;
 const START_POLL_MS = 5;
 const KILL_WAIT_MS = 5000;
@@ -47,22 +64,24 @@ const RECORD_WAIT_MS = 2000;
 
 /**
  * Launches a run and resolves when its command runs or its end is recorded; also when another supervisor has the directory: then with
- * what that one recorded. Throws ClawError `WORKLOAD_FAILED` when nothing was recorded, `INVALID_ARGUMENT` for an environment that cannot be.
+ * what that one recorded. Throws ClawError `WORKLOAD_FAILED` when nothing was recorded, `INVALID_ARGUMENT` for a command or an
+ * environment that cannot be.
  */
 export async function launch(directory: string, options: Launch, signal: AbortSignal): Promise<RecordedRun> {
+  refuseWhatCannotBe(options);
   await mkdir(join(directory, 'log'), { recursive: true, mode: 0o700 });
   await writeWhole(join(directory, 'env'), encodeEnvironment(options.env));
   signal.throwIfAborted();
-  const { netns = '-', uid, views } = options;
-  const numbers = [options.run, options.restarts, options.logBytes].map(String);
-  const mounts = views.flatMap(({ kind, path }) => [kind, path]);
-  const argv = ['/bin/sh', SCRIPT, directory, ...numbers, netns, uid === undefined ? '-' : String(uid), ...mounts, '--', ...options.command] as const;
-  const child = start(argv, { detached: true, stdio: 'ignore', cwd: '/', env: { PATH } });
+  const child = startSupervisor(supervisorArgv(directory, options));
   let ended: string | undefined;
   child.once('error', (error) => (ended = error.message));
-  child.once('exit', (code, killer) => (ended = code === LOCK_HELD ? 'its directory is taken' : `its supervisor ended with ${code ?? killer ?? ''}`));
+  child.once('exit', (code, killer) => {
+    // Who holds the lock has not yet recorded its run when it has only just come up.
+    if (code === LOCK_HELD) deadline = Math.min(deadline, Date.now() + RECORD_WAIT_MS);
+    else ended = `its supervisor ended with ${code ?? killer ?? ''}`;
+  });
   child.unref();
-  const deadline = Date.now() + START_TIMEOUT_MS;
+  let deadline = Date.now() + START_TIMEOUT_MS;
   for (;;) {
     const gone = ended;
     const recorded = await readRun(directory);
@@ -85,10 +104,11 @@ export async function readRun(directory: string): Promise<RecordedRun | undefine
   if (number === undefined || pid === undefined || startTime === undefined || restarts === undefined) throw new ClawError('INTERNAL', `${directory}/run holds ${text}`);
   const { mtimeMs: startedAtMs } = await stat(join(directory, 'run'));
   const base = { run: number, pid, startTime, restarts, startedAtMs };
-  // The order matters: the supervisor writes its exit and then ends, so whoever is not alive has written it, or never will.
+  // The order matters: the supervisor writes its exit and then ends, so whoever is not alive has written it, or never will. And what
+  // has an exit was marked as started before that, or never will be.
   const alive = fields[3] === readBootId() && isAlive(base);
-  const started = (await readIfThere(join(directory, 'started')) ?? '') !== '';
   const exitCode = exitCodeOf(number, await readIfThere(join(directory, 'exit')));
+  const started = (await readIfThere(join(directory, 'started')) ?? '') !== '';
   if (alive && exitCode === undefined) return { ...base, phase: started ? 'running' : 'setup' };
   const ended = { ...base, phase: 'ended', exitCode: exitCode ?? 137 } as const;
   if (started) return ended;
@@ -140,19 +160,56 @@ export async function lockIsFree(directory: string, waitMs: number, signal: Abor
   return exitCode === 0;
 }
 
+/** `supervise.sh` says what these are. */
+export function supervisorArgv(directory: string, { run: number, restarts, logBytes, netns = '-', user, views, command }: Launch): Argv {
+  const runsAs = user === undefined ? '-' : `${user.uid}:${user.gid ?? NO_GROUP}`;
+  const mounts = views.flatMap(({ kind, path }) => [kind, path]);
+  return ['/bin/sh', SCRIPT, directory, ...[number, restarts, logBytes].map(String), netns, runsAs, ...mounts, '--', ...command];
+}
+
+function startSupervisor(argv: Argv): ReturnType<typeof start> {
+  try {
+    return start(argv, { detached: true, stdio: 'ignore', cwd: '/', env: { PATH } });
+  } catch (cause) {
+    // Where the limit of the stack is lower than usual, so is that of arguments.
+    if (cause instanceof Error && 'code' in cause && cause.code === 'E2BIG') throw new ClawError('INVALID_ARGUMENT', 'argument list too long', { cause });
+    throw cause;
+  }
+}
+
+function refuseWhatCannotBe({ command, env }: Launch): void {
+  const problem = environmentProblem(env);
+  if (problem !== undefined) throw new ClawError('INVALID_ARGUMENT', problem, { path: 'env' });
+  const withNul = command.findIndex((argument) => argument.includes('\0'));
+  if (withNul !== -1) throw new ClawError('INVALID_ARGUMENT', `argument ${withNul} holds a NUL`, { path: 'command' });
+  const given = command.map((argument) => Buffer.byteLength(argument));
+  const tooLong = given.findIndex((bytes) => bytes > MOST_STRING_BYTES);
+  const limit = { path: 'command', hint: 'Let the command read what is long from a file.' };
+  if (tooLong !== -1) throw new ClawError('INVALID_ARGUMENT', `argument list too long: argument ${tooLong} has ${given[tooLong] ?? 0} bytes, at most ${MOST_STRING_BYTES} can be given`, limit);
+  const all = [...given, ...Object.entries(env).map(bytesOf)].reduce((sum, bytes) => sum + bytes + BYTES_BESIDE, 0);
+  if (all > MOST_BYTES) throw new ClawError('INVALID_ARGUMENT', `argument list too long: command and environment have ${all} bytes, at most ${MOST_BYTES} can be given`, limit);
+}
+
+function bytesOf([name, value]: readonly [string, string]): number {
+  return Buffer.byteLength(name) + 1 + Buffer.byteLength(value);
+}
+
 /** Why the environment cannot be given; undefined when it can. */
-export function environmentProblem(env: Readonly<Record<string, string>>): string | undefined {
+function environmentProblem(env: Readonly<Record<string, string>>): string | undefined {
+  const count = Object.keys(env).length;
+  if (count > MOST_VARIABLES) return `argument list too long: ${count} variables are given, at most ${MOST_VARIABLES} can be`;
   for (const [name, value] of Object.entries(env)) {
+    if (name.length > MOST_NAME_CHARACTERS) return `the name of a variable has ${name.length} characters, at most ${MOST_NAME_CHARACTERS} can be given`;
     if (!NAME.test(name)) return `${JSON.stringify(name)} is no name of an environment variable: letters, digits and _, no digit first`;
     if (value.includes('\0')) return `the value of ${name} holds a NUL`;
+    const bytes = bytesOf([name, value]);
+    if (bytes > MOST_STRING_BYTES) return `argument list too long: ${name} has ${bytes} bytes with its value, at most ${MOST_STRING_BYTES} can be given`;
   }
   return undefined;
 }
 
 /** `init.sh` reads one variable a line; a line that starts with = continues the one before it. */
 function encodeEnvironment(env: Readonly<Record<string, string>>): string {
-  const problem = environmentProblem(env);
-  if (problem !== undefined) throw new ClawError('INVALID_ARGUMENT', problem, { path: 'env' });
   return Object.entries(env)
     .map(([name, value]) => `${name}=${value.replaceAll('\n', '\n=')}\n`)
     .join('');

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { test } from 'node:test';
 import { start } from '../../src/drivers/exec.ts';
-import type { ProcessSpec } from '../../src/runtime/process.ts';
+import { openProcessRuntime, type ProcessSpec } from '../../src/runtime/process.ts';
 import { readRun } from '../../src/runtime/supervisor.ts';
 import { openFixture, pidsOf, signal, until, untilObserved, type Fixture } from '../runtime/process-fixture.ts';
 import { enterNamespace } from './namespace.ts';
@@ -45,7 +45,7 @@ test('a workload goes on when its agent is killed, and the next agent adopts it'
   assert.notEqual(again.pid, before?.pid);
 });
 
-test('exit codes of what ended while no agent lived are known to the next one', async (t) => {
+test('exit codes of what ended while no agent lived are known to the next one, which runs nothing before it is asked to', async (t) => {
   const fixture = await openFixture(t);
   const once7 = await fixture.spec('b1000001', ['sh', '-c', 'sleep 0.7; exit 7']);
   const always = await fixture.spec('b1000002', ['sh', '-c', 'sleep 0.7; exit 8'], { restart: 'always' });
@@ -55,7 +55,85 @@ test('exit codes of what ended while no agent lived are known to the next one', 
   const known = fixture.runtime.observe();
   assert.deepEqual([known.get(once7.id)?.state, known.get(once7.id)?.exitCode], ['exited', 7]);
   assert.deepEqual([known.get(always.id)?.state, known.get(always.id)?.exitCode], ['restarting', 8]);
-  await untilObserved(fixture.runtime, always.id, ({ state }) => state === 'running');
+  // Longer than the first delay of a restart.
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  assert.equal((await readRun(join(fixture.directory, always.id)))?.run, 1);
+  const again = await fixture.runtime.start(always, signal);
+  assert.deepEqual([again.state, again.restarts], ['running', 1]);
+  // From now on the policy counts.
+  await untilObserved(fixture.runtime, always.id, ({ restarts }) => restarts >= 2);
+  assert.equal((await fixture.runtime.start(once7, signal)).state, 'exited');
+});
+
+test('what ends between adoption and start waits for the start', async (t) => {
+  const fixture = await openFixture(t);
+  const wanted = await fixture.spec('b1100001', ['sleep', '7654397'], { restart: 'always' });
+  await runAgentAndKillIt(fixture, [wanted]);
+  await fixture.runtime.adopt([wanted], signal);
+  assert.equal(fixture.runtime.observe().get(wanted.id)?.state, 'running');
+  process.kill(fixture.runtime.observe().get(wanted.id)?.pid ?? 0, 'SIGTERM');
+  const ended = await untilObserved(fixture.runtime, wanted.id, ({ state }) => state === 'restarting');
+  assert.equal(ended.exitCode, 143);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  assert.deepEqual(await pidsOf('^sleep 7654397'), []);
+  const again = await fixture.runtime.start(wanted, signal);
+  assert.deepEqual([again.state, again.restarts], ['running', 1]);
+});
+
+test('what is to be stopped is never started again', async (t) => {
+  const fixture = await openFixture(t);
+  const wanted = await fixture.spec('b1200001', ['sh', '-c', 'echo run; exit 9'], { restart: 'always' });
+  await runAgentAndKillIt(fixture, [wanted], 0);
+  await fixture.runtime.start(wanted, signal);
+  await untilObserved(fixture.runtime, wanted.id, ({ state }) => state === 'restarting');
+  const stopping = { ...wanted, stopping: true };
+  const told = await fixture.runtime.start(stopping, signal);
+  assert.deepEqual([told.state, told.exitCode], ['exited', 9]);
+  const next = await fixture.reopen();
+  await next.adopt([stopping], signal);
+  assert.equal(next.observe().get(wanted.id)?.state, 'exited');
+  const { restarts } = await next.start(stopping, signal);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  assert.deepEqual(['exited', restarts], [next.observe().get(wanted.id)?.state, (await readRun(join(fixture.directory, wanted.id)))?.restarts]);
+  const never = await fixture.spec('b1200002', ['true']);
+  assert.equal((await next.start({ ...never, stopping: true }, signal)).state, 'exited');
+});
+
+test('where nothing may be started, what lives is adopted and what ends stays ended', async (t) => {
+  const startRefusal = 'this host runs no processes';
+  const fixture = await openFixture(t);
+  const lives = await fixture.spec('b1300001', ['sleep', '7654396'], { restart: 'always' });
+  const ended = await fixture.spec('b1300002', ['sh', '-c', 'sleep 0.7; exit 6'], { restart: 'always' });
+  await runAgentAndKillIt(fixture, [lives, ended]);
+  await until(async () => ((await readRun(join(fixture.directory, ended.id)))?.phase === 'ended' ? true : undefined));
+  const refusing = await openProcessRuntime({ directory: fixture.directory, hide: [fixture.state], pollMs: 200, startRefusal });
+  t.after(() => refusing.close());
+  await refusing.adopt([lives, ended], signal);
+  const seen = (id: string): unknown[] => [refusing.observe().get(id)?.state, refusing.observe().get(id)?.message, refusing.observe().get(id)?.exitCode];
+  assert.deepEqual([seen(lives.id), seen(ended.id)], [['running', undefined, undefined], ['failed', startRefusal, 6]]);
+  assert.equal((await refusing.start(lives, signal)).state, 'running');
+  const dead = await refusing.start(ended, signal);
+  assert.deepEqual([dead.state, dead.message, dead.exitCode], ['failed', startRefusal, 6]);
+  const never = await refusing.start(await fixture.spec('b1300003', ['true']), signal);
+  assert.deepEqual([never.state, never.message], ['failed', startRefusal]);
+  process.kill(refusing.observe().get(lives.id)?.pid ?? 0, 'SIGTERM');
+  await untilObserved(refusing, lives.id, ({ state, message }) => state === 'failed' && message === startRefusal);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  assert.deepEqual([await pidsOf('^sleep 7654396'), (await readRun(join(fixture.directory, ended.id)))?.run], [[], 1]);
+});
+
+test('a relative directory counts from where the agent is', async (t) => {
+  const fixture = await openFixture(t);
+  const wanted = await fixture.spec('b1400001', ['echo', 'here']);
+  const before = process.cwd();
+  t.after(() => process.chdir(before));
+  process.chdir(fixture.state);
+  const runtime = await openProcessRuntime({ directory: 'workloads', hide: [fixture.state] });
+  t.after(() => runtime.close());
+  process.chdir('/');
+  await runtime.start(wanted, signal);
+  await untilObserved(runtime, wanted.id, ({ state }) => state === 'exited');
+  assert.deepEqual(await fixture.runtime.logs(wanted.id, 1), ['here']);
 });
 
 test('killed at any moment of a start, the agent leaves at most one process, and the next one makes it exactly one', async (t) => {

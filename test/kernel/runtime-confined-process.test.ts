@@ -70,6 +70,10 @@ test('its end is noticed with its exit code and last words, and it can be starte
   await stopConfinedProcess(spec.directory, { graceMs: 5000 }, signal);
 });
 
+test('a relative directory is refused', async () => {
+  await assert.rejects(startConfinedProcess({ ...(await proxyLike()), directory: 'here' }, signal), { code: 'INVALID_ARGUMENT', message: /here is no absolute/ });
+});
+
 test('a program that is not there is an error that names it', async () => {
   const spec = await proxyLike();
   await assert.rejects(startConfinedProcess({ ...spec, command: ['/nowhere/node'] }, signal), { code: 'PROCESS_FAILED', message: /\/nowhere\/node/ });

@@ -32,6 +32,8 @@ test('a command that cannot be run has failed and says why; so has one without a
   const missing = await runtime.start(await spec('a2000001', ['no-such-program', 'x']), signal);
   assert.deepEqual([missing.state, missing.exitCode, missing.message], ['failed', 127, 'no-such-program: command not found']);
   await writeFile('/run/plain-file', 'x');
+  const empty = await runtime.start(await spec('a2000006', ['']), signal);
+  assert.deepEqual([empty.state, empty.exitCode, empty.message], ['failed', 127, '"": command not found']);
   const plain = await runtime.start(await spec('a2000002', ['/run/plain-file']), signal);
   assert.deepEqual([plain.state, plain.exitCode, plain.message], ['failed', 126, '/run/plain-file: not an executable file']);
   const hidden = await runtime.start(await spec('a2000003', [join(state, 'secret')]), signal);
@@ -41,6 +43,30 @@ test('a command that cannot be run has failed and says why; so has one without a
   assert.match(nowhere.message ?? '', /claw-none/);
   const badName = await runtime.start(await spec('a2000005', ['true'], { env: { 'a b': '' } }), signal);
   assert.match(badName.message ?? '', /"a b" is no name/);
+});
+
+test('a command or an environment that the kernel does not take has failed and says so', async (t) => {
+  const { runtime, spec } = await openFixture(t);
+  const long = await runtime.start(await spec('a2200001', ['echo', 'x'.repeat(200_000)]), signal);
+  assert.deepEqual([long.state, long.message], ['failed', 'argument list too long: argument 1 has 200000 bytes, at most 131040 can be given']);
+  const many = await runtime.start(await spec('a2200002', ['echo', ...Array.from({ length: 20 }, () => 'x'.repeat(100_000))]), signal);
+  assert.match(`${many.state}: ${many.message}`, /^failed: argument list too long: .* 2000193 bytes, at most 1900000/);
+  const variable = await runtime.start(await spec('a2200003', ['true'], { env: { BIG: 'x'.repeat(200_000) } }), signal);
+  assert.match(`${variable.state}: ${variable.message}`, /^failed: argument list too long: BIG has 200004 bytes/);
+  const nul = await runtime.start(await spec('a2200004', ['echo', 'a\0b']), signal);
+  assert.deepEqual([nul.state, nul.message], ['failed', 'argument 1 holds a NUL']);
+});
+
+test('the longest command and environment that are taken do run', async (t) => {
+  const fixture = await openFixture(t);
+  const most = 131_040;
+  const names = Array.from({ length: 1000 }, (_, index) => String(index).padStart(100, 'V'));
+  const env = { ...Object.fromEntries(names.slice(0, 993).map((name) => [name, ''])), ...Object.fromEntries('ABCDEFG'.split('').map((name) => [name, 'v'.repeat(most - 2)])) };
+  const script = 'cat /proc/self/environ | tr -cd v | wc -c; echo "${#1}"';
+  const wanted = await fixture.spec('a2300001', ['sh', '-c', script, 'sh', ...Array.from({ length: 6 }, () => 'x'.repeat(most))], { env });
+  assert.equal((await fixture.runtime.start(wanted, signal)).message, undefined);
+  await untilObserved(fixture.runtime, wanted.id, ({ state }) => state === 'exited');
+  assert.deepEqual(await fixture.runtime.logs(wanted.id, 9), [String(7 * (most - 2)), String(most)]);
 });
 
 test('one that never ran is tried again by a later start', async (t) => {
