@@ -14,15 +14,17 @@ const env = { CLAWNODE_SOCKET: socketPath };
 const SUBCOMMANDS = ['up', 'mcp', 'invoke', 'sandbox', 'status', 'doctor', 'demo', 'cleanup'];
 const pool = { used: 1, free: 9, quarantined: 2 };
 const service = { name: 'web', namespace: 'shop', clusterIp: '10.201.0.1', port: 80, endpoints: 3, healthy: 2 };
-const server = fakeAgent({
-  status: {
-    node: 'n1',
-    mode: 'host',
-    version: '9.9.9',
-    serviceDiscovery: { serviceCount: 3, iptablesAvailable: true, services: [service] },
-    allocator: { stats: { clusterIps: pool, workloadIps: pool } },
-  },
-});
+const healthy = {
+  node: 'n1',
+  mode: 'host',
+  version: '9.9.9',
+  serviceDiscovery: { serviceCount: 3, services: [service] },
+  allocator: { stats: { clusterIps: pool, workloadIps: pool } },
+  kernel: { inSync: true, backend: 'nft', revision: 7 },
+  ingress: { port: 8443, running: true },
+  drift: { repairs: 0 },
+};
+const server = fakeAgent({ status: healthy, workloads: ['running', 'failed', 'running'] });
 
 before(async () => {
   server.listen(socketPath);
@@ -87,7 +89,7 @@ test('invoke --verbose tells the time and the socket on standard error', async (
   assert.match(stderr, new RegExp(`^echo on ${socketPath} took \\d+ ms\\n$`));
 });
 
-test('status shows node, mode, pools and services, and says what it leaves out', async () => {
+test('status shows how the node is, all of its workloads by state, and says what it leaves out', async () => {
   const { exitCode, stdout, stderr } = await clawnode(['status'], { env });
   assert.deepEqual({ exitCode, stderr }, { exitCode: 0, stderr: '' });
   assert.equal(
@@ -95,16 +97,41 @@ test('status shows node, mode, pools and services, and says what it leaves out',
     `node          n1
 mode          host
 agent         clawnode 9.9.9 on ${socketPath}
-iptables      available
+kernel        in sync (nft, revision 7)
+ingress       http on 8443
+workloads     2 running, 1 failed
 cluster IPs   1 used, 9 free, 2 quarantined
 workload IPs  1 used, 9 free, 2 quarantined
 
 NAMESPACE  SERVICE  CLUSTER IP  PORT  HEALTHY
 shop       web      10.201.0.1  80    2/3
-and 2 more: clawnode invoke service.list
+and 2 more: clawnode invoke service.list '{"limit":500}'
 `,
   );
   assert.equal(JSON.parse((await clawnode(['status', '--json'], { env })).stdout).node, 'n1');
+});
+
+test('status names what is wrong and ends with 1, with --json too', async () => {
+  const reason = 'iptables-restore exited with 4';
+  const cases = [
+    { status: { kernel: { inSync: false, backend: 'nft', revision: 7, reason } }, line: `kernel        NOT in sync: ${reason}`, exitCode: 1 },
+    { status: { ingress: { port: 8443, running: false, reason: 'port 8443 is in use' } }, line: 'ingress       NOT running: port 8443 is in use', exitCode: 1 },
+    { status: { ingress: { port: 8443, running: false } }, line: 'ingress       starting on 8443', exitCode: 0 },
+    { status: { ingress: { port: 8443, running: true, published: 'http://127.0.0.1:8444' } }, line: 'ingress       http on 8443, outside http://127.0.0.1:8444', exitCode: 0 },
+    { status: { drift: { repairs: 2, lastRepairAt: '2026-01-01T00:00:00Z', last: 'a rule' } }, line: 'drift         2 repairs, the last: 2026-01-01T00:00:00Z, a rule', exitCode: 0 },
+  ];
+  for (const [index, { status, line, exitCode }] of cases.entries()) {
+    const path = join(directory, `status-${index}.sock`);
+    const agent = fakeAgent({ status: { ...healthy, ...status } }).listen(path);
+    await once(agent, 'listening');
+    const shown = await clawnode(['status'], { env: { CLAWNODE_SOCKET: path } });
+    const json = await clawnode(['status', '--json'], { env: { CLAWNODE_SOCKET: path } });
+    agent.closeAllConnections();
+    agent.close();
+    assert.ok(shown.stdout.split('\n').includes(line), shown.stdout);
+    assert.ok(shown.stdout.includes('\nworkloads     none\n'));
+    assert.deepEqual([shown.exitCode, json.exitCode], [exitCode, exitCode]);
+  }
 });
 
 test('help names every subcommand, and every subcommand has help of its own', async () => {

@@ -1,20 +1,24 @@
-/** `clawnode status`: the agent's `network.status` for people, or as it is with `--json`. */
+/** `clawnode status`: how the node is, for people, or the agent's `network.status` as it is with `--json`. */
 import { z } from 'zod';
-import { agentSocketPath, connectAgent } from '../agent-client.ts';
+import { connectUsualAgent, type AgentClient } from '../agent-client.ts';
 import { table } from './table.ts';
 import { parseArguments, type Subcommand } from './usage.ts';
 
 export const status: Subcommand = {
   help: `Usage: clawnode status [--json]
 
-Shows what the agent runs: node, mode, services, addresses in use. With --json the answer of network.status as it is.
+Shows how the node is: whether the kernel holds what was asked for, where the ingress listens, workloads by state, addresses
+in use, services. With --json the answer of network.status as it is.
+
+Exit code: 0 in order; 1 when the kernel is not in sync, the ingress does not run, or no agent answers.
 `,
   run: async (argv) => {
     const { values } = parseArguments({ args: argv, options: { json: { type: 'boolean', default: false } } });
-    const socketPath = agentSocketPath();
-    const answer = await connectAgent(socketPath, { surface: 'cli' }).invoke('network.status', {}, new AbortController().signal);
-    process.stdout.write(values.json ? `${JSON.stringify(answer, null, 2)}\n` : statusText(statusView.parse(answer), socketPath));
-    return 0;
+    const agent = connectUsualAgent({ surface: 'cli' });
+    const answer = await agent.invoke('network.status', {}, new AbortController().signal);
+    const view = statusView.parse(answer);
+    process.stdout.write(values.json ? `${JSON.stringify(answer, null, 2)}\n` : statusText(view, { socketPath: agent.socketPath, workloads: await workloadStates(agent) }));
+    return view.kernel.inSync && !isDown(view.ingress) ? 0 : 1;
   },
 };
 
@@ -27,27 +31,71 @@ const statusView = z.looseObject({
   version: z.string(),
   serviceDiscovery: z.looseObject({
     serviceCount: z.number(),
-    iptablesAvailable: z.boolean(),
     services: z.array(
       z.looseObject({ name: z.string(), namespace: z.string().optional(), clusterIp: z.string(), port: z.number(), endpoints: z.number(), healthy: z.number() }),
     ),
   }),
   allocator: z.looseObject({ stats: z.looseObject({ clusterIps: pool, workloadIps: pool }) }),
+  kernel: z.looseObject({ inSync: z.boolean(), backend: z.string(), revision: z.number(), reason: z.string().optional() }),
+  ingress: z.looseObject({ port: z.number(), running: z.boolean(), published: z.string().optional(), reason: z.string().optional() }),
+  drift: z.looseObject({ repairs: z.number(), lastRepairAt: z.string().optional(), last: z.string().optional() }),
 });
 
 type StatusView = z.output<typeof statusView>;
 
-function statusText({ node, mode, version, serviceDiscovery, allocator }: StatusView, socketPath: string): string {
-  const { services, serviceCount, iptablesAvailable } = serviceDiscovery;
+const workloadPage = z.looseObject({ nextCursor: z.string().optional(), workloads: z.array(z.looseObject({ state: z.string() })) });
+
+/** How many workloads are in each state, in all namespaces. */
+async function workloadStates(agent: AgentClient): Promise<ReadonlyMap<string, number>> {
+  const counts = new Map<string, number>();
+  let cursor: string | undefined;
+  do {
+    const params = { limit: 500, ...(cursor === undefined ? {} : { cursor }) };
+    const { workloads, nextCursor } = workloadPage.parse(await agent.invoke('workload.list', params, new AbortController().signal));
+    for (const { state } of workloads) counts.set(state, (counts.get(state) ?? 0) + 1);
+    cursor = nextCursor;
+  } while (cursor !== undefined);
+  return counts;
+}
+
+/** The proxy of an agent that has just started is not there yet, which is nothing wrong. */
+function isDown({ running, reason }: StatusView['ingress']): boolean {
+  return !running && reason !== undefined;
+}
+
+interface Beside {
+  readonly socketPath: string;
+  readonly workloads: ReadonlyMap<string, number>;
+}
+
+function statusText({ node, mode, version, serviceDiscovery, allocator, kernel, ingress, drift }: StatusView, { socketPath, workloads }: Beside): string {
   const facts = table([
     ['node', node],
     ['mode', mode],
     ['agent', `clawnode ${version} on ${socketPath}`],
-    ['iptables', iptablesAvailable ? 'available' : 'NOT available: nothing is enforced'],
+    ['kernel', kernelText(kernel)],
+    ['ingress', ingressText(ingress)],
+    ...(drift.repairs === 0 ? [] : [['drift', driftText(drift)]]),
+    ['workloads', [...workloads].map(([state, count]) => `${count} ${state}`).join(', ') || 'none'],
     ['cluster IPs', poolText(allocator.stats.clusterIps)],
     ['workload IPs', poolText(allocator.stats.workloadIps)],
   ]);
+  const { services, serviceCount } = serviceDiscovery;
   return `${facts}\n${serviceCount === 0 ? 'no services\n' : servicesText(services, serviceCount)}`;
+}
+
+function kernelText({ inSync, backend, revision, reason }: StatusView['kernel']): string {
+  return inSync ? `in sync (${backend}, revision ${revision})` : `NOT in sync: ${reason ?? 'no reason given'}`;
+}
+
+function ingressText({ running, port, published, reason }: StatusView['ingress']): string {
+  if (!running) return reason === undefined ? `starting on ${port}` : `NOT running: ${reason}`;
+  return `http on ${port}${published === undefined ? '' : `, outside ${published}`}${reason === undefined ? '' : `: ${reason}`}`;
+}
+
+function driftText({ repairs, lastRepairAt, last }: StatusView['drift']): string {
+  const latest = [lastRepairAt, last].filter((part) => part !== undefined).join(', ');
+  return `${repairs} ${repairs === 1 ? 'repair' : 'repairs'}${latest === '' ? '' : `, the last: ${latest}`}`;
 }
 
 function poolText({ used, free, quarantined }: z.output<typeof pool>): string {
@@ -62,6 +110,6 @@ function servicesText(services: StatusView['serviceDiscovery']['services'], coun
     String(port),
     `${healthy}/${endpoints}`,
   ]);
-  const more = count > services.length ? `and ${count - services.length} more: clawnode invoke service.list\n` : '';
+  const more = count > services.length ? `and ${count - services.length} more: clawnode invoke service.list '{"limit":500}'\n` : '';
   return table([['NAMESPACE', 'SERVICE', 'CLUSTER IP', 'PORT', 'HEALTHY'], ...rows]) + more;
 }
