@@ -3,7 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { Logger } from 'pino';
 import { openAuditLog } from './audit.ts';
-import { readConfig } from './config.ts';
+import { readConfig, type Config } from './config.ts';
 import { dispatch, type Door } from './dispatch.ts';
 import { openConntrack } from './drivers/conntrack.ts';
 import { readTranslatedUdp } from './drivers/conntrack-list.ts';
@@ -61,6 +61,11 @@ export async function openAgent(options: AgentOptions, signal: AbortSignal): Pro
   }
 }
 
+/** On a host processes run under a uid of their own or not at all, also those that an earlier configuration allowed. */
+function hostRights({ enabled, uid }: Config['workloads']['process']): { uid: number } | { startRefusal: string } {
+  return enabled && uid !== undefined ? { uid } : { startRefusal: 'the configuration of this host does not allow processes (workloads.process)' };
+}
+
 async function openParts(options: AgentOptions, opened: AsyncDisposableStack, signal: AbortSignal): Promise<void> {
   const { mode, logger } = options;
   const socketPath = resolve(options.socketPath);
@@ -94,7 +99,7 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
   const runtime = await openProcessRuntime({
     directory: stateDir.workloads,
     hide: hidden,
-    ...(mode === 'host' && config.workloads.process.uid !== undefined ? { uid: config.workloads.process.uid } : {}),
+    ...(mode === 'host' ? hostRights(config.workloads.process) : {}),
   });
   opened.defer(() => runtime.close());
   const proxy = await openConfinedProxy({

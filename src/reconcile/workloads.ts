@@ -193,7 +193,8 @@ export function processSpec(workload: Workload): ProcessSpec {
     id: workload.id,
     command: workload.command,
     env: workload.env,
-    restart: workload.stopping ? 'no' : workload.restart,
+    restart: workload.restart,
+    stopping: workload.stopping,
     netns: `/run/netns/${netnsOf(workload.id)}`,
   };
 }
