@@ -1,4 +1,4 @@
-/** The part of OpenClaw's plugin API (2026.9) that we use, in our own words; the host's package is huge and is not needed to build us. */
+/** The part of OpenClaw's plugin API (2026.9) that we use, in our own words, since the host is too huge to be built against; a test holds them against its own. */
 import type { JsonSchema } from './tool-schema.ts';
 
 export interface OpenClawPlugin {
@@ -28,7 +28,7 @@ export interface OpenClawTool {
 
 /** The keys `status`, `ok`, `success`, `error`, `timedOut` and `exitCode` of `details` tell the host how the call went. */
 export interface OpenClawToolResult {
-  readonly content: readonly { readonly type: 'text'; readonly text: string }[];
+  readonly content: { readonly type: 'text'; readonly text: string }[];
   readonly details: { readonly answer: Readonly<Record<string, unknown>> } | { readonly ok: false; readonly error: unknown };
 }
 
@@ -44,6 +44,11 @@ export interface NodeHostCommand {
 /** What a gateway lets through to a node; without one every command waits for a person to allow it. */
 export interface NodeInvokePolicy {
   readonly commands: string[];
-  readonly defaultPlatforms: string[];
-  readonly handle: (context: { readonly invokeNode: () => Promise<unknown> }) => Promise<unknown>;
+  readonly defaultPlatforms: 'linux'[];
+  readonly handle: (context: { readonly invokeNode: () => Promise<NodeInvokeOutcome> }) => Promise<NodeInvokeOutcome>;
 }
+
+/** What came back from the node, passed on as it is. */
+export type NodeInvokeOutcome =
+  | { readonly ok: true; readonly payload?: unknown; readonly payloadJSON?: string | null }
+  | { readonly ok: false; readonly code?: string; readonly message: string; readonly details?: Record<string, unknown> };

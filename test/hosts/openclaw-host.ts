@@ -28,6 +28,8 @@ export interface CommandOptions {
 
 export interface OpenClawHost {
   readonly home: string;
+  /** The node_modules that hold the host's package. */
+  readonly modules: string;
   /** The argv of `openclaw ARGS...`, to be started with `env`. */
   readonly argv: (args: readonly string[]) => Argv;
   readonly env: (options?: CommandOptions) => Record<string, string>;
@@ -40,7 +42,8 @@ export interface OpenClawHost {
 
 /** A host with an empty home. The first use on a machine downloads some 650 MB from the npm registry and keeps them. */
 export async function openHost(): Promise<OpenClawHost> {
-  const program = join(await installedHost(), 'node_modules', 'openclaw', 'openclaw.mjs');
+  const modules = join(await installedHost(), 'node_modules');
+  const program = join(modules, 'openclaw', 'openclaw.mjs');
   // A socket's path holds 107 bytes at most, and the sandbox puts one below TMPDIR.
   const home = await mkdtemp('/tmp/claw-openclaw-');
   await mkdir(join(home, 'tmp'));
@@ -67,7 +70,7 @@ export async function openHost(): Promise<OpenClawHost> {
   const close = async (): Promise<void> => {
     for (const path of [home, ...strays]) await rm(path, { recursive: true, force: true, maxRetries: 5, retryDelay: 200 });
   };
-  return { home, argv, env, run, json, close };
+  return { home, modules, argv, env, run, json, close };
 }
 
 /**

@@ -72,7 +72,8 @@ test('registering again gives the same, and touches neither socket nor environme
 });
 
 test('the policy passes on what the node answers', async () => {
-  assert.equal(await policies[0]?.handle({ invokeNode: () => Promise.resolve('answered') }), 'answered');
+  const outcome = { ok: true, payloadJSON: '{}' } as const;
+  assert.equal(await policies[0]?.handle({ invokeNode: () => Promise.resolve(outcome) }), outcome);
 });
 
 test("an answer is plain text and structured, and its own `success` does not grade the host's call", async () => {

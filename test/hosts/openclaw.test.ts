@@ -1,16 +1,17 @@
 /** The packed plugin in the real OpenClaw host: installed, loaded, its skill eligible, its MCP server probed, its commands and tools called. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { mkdir, symlink } from 'node:fs/promises';
+import { mkdir, symlink, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, test, type TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
-import { start } from '../../src/drivers/exec.ts';
+import { run, start } from '../../src/drivers/exec.ts';
 import { openSandbox } from '../../src/sandbox/sandbox.ts';
 import { connectAgent } from '../../src/surfaces/agent-client.ts';
 import { tools } from '../../tools/index.ts';
+import { checkout } from '../cli/sandbox-fixture.ts';
 import { openHost } from './openclaw-host.ts';
 import { copyOfCheckout } from './openclaw-package.ts';
 
@@ -27,6 +28,27 @@ after(copy.close);
 /** Where the host has put the package; its `clawnode` is the one that a user would link. */
 const installed = join(host.home, '.openclaw', 'npm', 'projects', ID, 'node_modules');
 const bin = join(host.home, 'bin');
+
+test("our words for the plugin API fit the host's own types", async () => {
+  const directory = join(host.home, 'types');
+  await mkdir(directory);
+  await symlink(host.modules, join(directory, 'node_modules'));
+  const source = [
+    "import type { OpenClawPluginApi as Host } from 'openclaw/plugin-sdk/plugin-entry';",
+    `import type { OpenClawPluginApi } from ${JSON.stringify(join(checkout, 'src', 'surfaces', 'openclaw-api.ts'))};`,
+    'export const ours = (host: Host): OpenClawPluginApi => host;',
+    '// @ts-expect-error The types were found: neither is `any`.',
+    'export const nothing: Host | OpenClawPluginApi = 1;',
+  ];
+  await writeFile(join(directory, 'fits.ts'), source.join('\n'));
+  const settings = ['--ignoreConfig', '--noEmit', '--strict', '--skipLibCheck', '--module', 'nodenext', '--target', 'es2024', '--allowImportingTsExtensions'];
+  const types = ['--types', 'node', '--typeRoots', join(checkout, 'node_modules', '@types')];
+  const { exitCode, stdout } = await run([join(checkout, 'node_modules', '.bin', 'tsc'), ...settings, ...types, join(directory, 'fits.ts')], {
+    timeoutMs: 120_000,
+    okExitCodes: [0, 1, 2],
+  });
+  assert.equal(exitCode, 0, stdout);
+});
 
 test('A: the tarball installs, and the plugin is loaded with exactly our tools', async () => {
   const packed = await copy.pack();
