@@ -5,6 +5,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { tools } from '../../tools/index.ts';
 import { clawnode } from './cli-process.ts';
 import { fakeAgent } from './fake-agent.ts';
 
@@ -143,6 +144,28 @@ test('help names every subcommand, and every subcommand has help of its own', as
     assert.deepEqual({ exitCode: help.exitCode, stderr: help.stderr }, { exitCode: 0, stderr: '' });
     assert.match(help.stdout, new RegExp(`^Usage: clawnode ${name}`));
   }
+});
+
+test('help of invoke names every command, and of a command every parameter', async () => {
+  const all = await clawnode(['invoke', '--help']);
+  assert.deepEqual({ exitCode: all.exitCode, stderr: all.stderr }, { exitCode: 0, stderr: '' });
+  const lines = all.stdout.split('\n');
+  for (const { command, description } of tools) assert.ok(lines.some((line) => line.startsWith(`  ${command} `) && line.endsWith(` ${description}`)), command);
+  const one = await clawnode(['invoke', 'service.create', '--help']);
+  assert.match(one.stdout, /^Usage: clawnode invoke service\.create 'JSON'\n/);
+  assert.match(one.stdout, /^  name +string +required/m);
+  assert.match(one.stdout, /^  namespace +string +default "default"/m);
+  assert.match(one.stdout, /^  port +1–65535 /m);
+  assert.equal((await clawnode(['invoke', '--help', 'service_create'])).stdout, one.stdout);
+  assert.match((await clawnode(['help', 'invoke', 'network.status'])).stdout, /takes no parameters/);
+  const none = await clawnode(['invoke', 'service.creat', '--help']);
+  assert.deepEqual(none, { exitCode: 2, signal: null, stdout: '', stderr: 'clawnode invoke: there is no command "service.creat"; try `clawnode invoke --help`\n' });
+});
+
+test('help of a subcommand is what the subcommand says of itself', async () => {
+  for (const name of ['status', 'demo']) assert.deepEqual(await clawnode(['help', name]), await clawnode([name, '--help']));
+  assert.deepEqual(await clawnode(['help']), await clawnode(['--help']));
+  assert.equal((await clawnode(['help', 'no-such'])).exitCode, 2);
 });
 
 test('wrong usage is one line on standard error and exit code 2', async () => {

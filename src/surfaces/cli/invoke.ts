@@ -15,6 +15,11 @@ The parameters are one JSON object, read from standard input when given as -, {}
 Prints the answer as JSON on standard output and ends with 0. Any failure, wrong usage too, prints
 {"code", "message", "path"?, "hint"?} as JSON on standard error and ends with 1. Nothing else is printed without --verbose.
 `,
+  detailedHelp: async (argv) => {
+    const { commandHelp, commandsHelp } = await import('./invoke-help.ts');
+    const command = argv.find((part) => !part.startsWith('-'));
+    return command === undefined ? `${invoke.help}\n${commandsHelp()}` : commandHelp(command);
+  },
   run: async (argv) => {
     try {
       const { command, params, verbose } = await readArguments(argv);

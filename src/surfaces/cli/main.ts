@@ -25,7 +25,7 @@ const SUBCOMMANDS: Readonly<Record<string, Entry>> = {
 /** Runs the command line and gives its exit code: 0 done, 1 failed, 2 wrong usage; `sandbox` gives its command's. */
 export async function main(argv: string[]): Promise<number> {
   process.env['PATH'] = systemSearchPath(process.env['PATH']);
-  const [name, ...rest] = argv;
+  const [name, ...rest] = argv[0] === 'help' && argv.length > 1 ? [...argv.slice(1), '--help'] : argv;
   const entry = name === undefined || !Object.hasOwn(SUBCOMMANDS, name) ? undefined : SUBCOMMANDS[name];
   if (entry?.watchesOutput !== true || wantsHelp(rest)) endWithReader();
   if (name === '--version') return print(`${(await import('../../version.ts')).version()}\n`);
@@ -35,7 +35,6 @@ export async function main(argv: string[]): Promise<number> {
     return 2;
   }
   const subcommand = await entry.load();
-  if (wantsHelp(rest)) return print(subcommand.help);
   return runSubcommand(name, subcommand, rest);
 }
 
@@ -49,6 +48,7 @@ function endWithReader(): void {
 
 async function runSubcommand(name: string, subcommand: Subcommand, argv: string[]): Promise<number> {
   try {
+    if (wantsHelp(argv)) return print((await subcommand.detailedHelp?.(argv)) ?? subcommand.help);
     return await subcommand.run(argv);
   } catch (error) {
     if (error instanceof UsageError) {
@@ -91,7 +91,7 @@ function helpText(): string {
 
 ${lines.join('\n')}
 
-\`clawnode SUBCOMMAND --help\` tells more; \`clawnode --version\` tells the version.
+\`clawnode help SUBCOMMAND\` tells more, \`clawnode help invoke\` names all commands; \`clawnode --version\` tells the version.
 CLAWNODE_SOCKET names the agent's socket where it is not /run/clawnode/agent.sock; every subcommand that needs one heeds it.
 Exit codes: 0 done, 1 failed, 2 wrong usage.
 `;

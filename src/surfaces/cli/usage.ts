@@ -5,6 +5,8 @@ import { ClawError, toClawError } from '../../errors.ts';
 /** What a subcommand is to `main`. `run` gives the exit code. */
 export interface Subcommand {
   readonly help: string;
+  /** Where its arguments ask for more than `help`; they still hold `--help`. */
+  readonly detailedHelp?: (argv: readonly string[]) => Promise<string>;
   readonly run: (argv: string[]) => Promise<number>;
 }
 
