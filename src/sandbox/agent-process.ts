@@ -5,7 +5,7 @@ import { parseArgs } from 'node:util';
 import { ClawError, toClawError } from '../errors.ts';
 
 const { values } = parseArgs({
-  options: { 'state-dir': { type: 'string' }, socket: { type: 'string' }, publish: { type: 'string' }, config: { type: 'string' } },
+  options: { 'state-dir': { type: 'string' }, socket: { type: 'string' }, publish: { type: 'string' }, published: { type: 'string' }, config: { type: 'string' } },
 });
 
 const stop = new AbortController();
@@ -22,6 +22,7 @@ try {
       stateDir: required('state-dir'),
       socketPath: required('socket'),
       publishSocket: required('publish'),
+      publishedUrl: required('published'),
       ...(values.config === undefined ? {} : { configFile: values.config }),
       logger: pino({ level: 'info' }, pino.destination({ dest: 2, sync: true })),
     },
@@ -37,7 +38,7 @@ try {
   process.exitCode = 1;
 }
 
-function required(name: 'state-dir' | 'socket' | 'publish'): string {
+function required(name: 'state-dir' | 'socket' | 'publish' | 'published'): string {
   const value = values[name];
   if (value === undefined) throw new ClawError('INVALID_ARGUMENT', `--${name} is missing`, { path: name });
   return value;

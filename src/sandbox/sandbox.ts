@@ -66,15 +66,17 @@ export async function openSandbox(options: SandboxOptions, signal: AbortSignal):
     return closing;
   };
   try {
-    const agent = options.agent?.(shared) ?? agentArgv(shared, options);
+    // The agent tells where its ingress is reached, so the port comes first; until the proxy runs, connections to it break off.
+    publication = await publish({ socketPath: shared.ingressSocket, firstPort: options.ingressPort ?? DEFAULT_INGRESS_PORT });
+    const ingressUrl = `http://127.0.0.1:${publication.port}`;
+    const agent = options.agent?.(shared) ?? agentArgv(shared, { ingressUrl, configFile: options.configFile });
     init = startInit({ initScript: shared.initScript, sharedPath: shared.path, agent });
     const initPid = await init.up(signal);
     await agentReady(init, shared, signal);
-    publication = await publish({ socketPath: shared.ingressSocket, firstPort: options.ingressPort ?? DEFAULT_INGRESS_PORT });
     return {
       socketPath: shared.agentSocket,
       initPid,
-      ingressUrl: `http://127.0.0.1:${publication.port}`,
+      ingressUrl,
       agentLog: shared.agentLog,
       ended: init.ended,
       enter: (argv, stdio, env = {}) => enter({ initPid, shared, argv, stdio, env }),
@@ -94,10 +96,10 @@ export async function signalEntered(child: Child, signal: NodeJS.Signals): Promi
   else signalProcess(entered, signal);
 }
 
-function agentArgv(shared: SharedDirectory, { configFile }: SandboxOptions): Argv {
+function agentArgv(shared: SharedDirectory, { ingressUrl, configFile }: { ingressUrl: string; configFile: string | undefined }): Argv {
   // The built program has the same files with another ending.
   const program = join(import.meta.dirname, `agent-process${extname(import.meta.filename)}`);
-  const paths = ['--state-dir', shared.stateDir, '--socket', shared.agentSocket, '--publish', shared.ingressSocket];
+  const paths = ['--state-dir', shared.stateDir, '--socket', shared.agentSocket, '--publish', shared.ingressSocket, '--published', ingressUrl];
   return [process.execPath, program, ...paths, ...(configFile === undefined ? [] : ['--config', configFile])];
 }
 

@@ -169,9 +169,11 @@ function ask(url: string, host: string): Promise<string> {
 }
 
 test('status in a sandbox tells the mode and the services', async () => {
-  const { stdout, stderr } = await clawnode(['sandbox', '--', ...script(`$CLAW invoke service.create '${SERVICE}' >/dev/null; $CLAW status`)]);
-  assert.equal(stderr, '');
+  const { stdout, stderr } = await clawnode(['sandbox', '--ingress-port', '22843', '--', ...script(`$CLAW invoke service.create '${SERVICE}' >/dev/null; $CLAW status`)]);
+  assert.equal(stderr, "clawnode: the sandbox's ingress is on http://127.0.0.1:22843\n");
   assert.match(stdout, /^mode +sandbox$/m);
+  assert.match(stdout, /^kernel +in sync \(nft, revision [1-9]\d*\)$/m);
+  assert.match(stdout, /^ingress +(http on 8443, outside http:\/\/127\.0\.0\.1:22843|starting on 8443)$/m);
   assert.match(stdout, /^default +web +10\.201\.0\.1 +80 +0\/0$/m);
 });
 
