@@ -167,7 +167,8 @@ export async function buildOutside(): Promise<OutsideHost> {
 /** Starts the agent as a process of its own, for tests that kill it, and gives its pid once it takes calls. */
 export async function startAgentProcess(): Promise<{ readonly kill: () => Promise<void> }> {
   const program = new URL('../../src/sandbox/agent-process.ts', import.meta.url).pathname;
-  const options = ['--state-dir', STATE_DIRECTORY, '--socket', SOCKET_PATH, '--publish', `${DIRECTORY}/publish.sock`, '--config', writeConfig({ nodeId: 'node-1' })];
+  const paths = ['--state-dir', STATE_DIRECTORY, '--socket', SOCKET_PATH];
+  const options = [...paths, '--publish', `${DIRECTORY}/publish.sock`, '--published', 'http://127.0.0.1:8443', '--config', writeConfig({ nodeId: 'node-1' })];
   const child = start(['setpriv', '--pdeathsig', 'KILL', process.execPath, program, ...options], { stdio: 'ignore' });
   const ended = new Promise<void>((resolve) => child.once('close', () => resolve()));
   const kill = async (): Promise<void> => {
