@@ -13,7 +13,7 @@ process.exitCode = await prepare(new AbortController().signal);
 
 async function prepare(signal: AbortSignal): Promise<number> {
   if (process.platform !== 'linux') return fail(`this needs a Linux kernel, and ${process.platform} has none: use a virtual machine or a Linux host`);
-  const packages = missingPackages(await inspectMachine(signal), ['required']);
+  const packages = missingPackages(await inspectMachine(signal));
   if (packages.length > 0) {
     if (!(await canInstall(signal))) return fail(`this machine lacks some packages. On Debian and Ubuntu:\n\n  ${aptCommand(packages)}\n`);
     process.stderr.write(`installing ${packages.join(' ')} ...\n`);

@@ -6,8 +6,8 @@ import type { Finding } from './machine.ts';
 const INSTALL_TIMEOUT_MS = 15 * 60_000;
 
 /** The packages that would bring what is missing, each once. */
-export function missingPackages(findings: readonly Finding[], needs: readonly Finding['need'][]): string[] {
-  const missing = findings.filter(({ state, need }) => state === 'missing' && needs.includes(need));
+export function missingPackages(findings: readonly Finding[]): string[] {
+  const missing = findings.filter(({ state }) => state === 'missing');
   return [...new Set(missing.flatMap(({ package: name }) => (name === undefined ? [] : [name])))].toSorted();
 }
 

@@ -1,4 +1,5 @@
 /** `clawnode doctor`: shows what this machine lacks, and installs it where asked to. */
+import { geteuid } from 'node:process';
 import { ClawError } from '../../errors.ts';
 import { aptCommand, canInstall, install, missingPackages } from './apt.ts';
 import { inspectMachine, type Finding } from './machine.ts';
@@ -11,7 +12,7 @@ export const doctor: Subcommand = {
 
 Checks this machine for what clawnode needs and says how to get what is missing.
 
-  --fix   install what is required or recommended (root, Debian or Ubuntu); never Docker
+  --fix   install what is required and missing (root, Debian or Ubuntu)
   --json  the findings as JSON
 
 Exit code: 0 everything required is there, 1 something required is missing.
@@ -31,9 +32,17 @@ Exit code: 0 everything required is there, 1 something required is missing.
   },
 };
 
+/** MISSING_BINARY with the line that installs all that is missing: `doctor --fix` is refused for an ordinary user. Others as they are. */
+export async function withRemedy(error: unknown): Promise<unknown> {
+  if (!(error instanceof ClawError) || error.code !== 'MISSING_BINARY' || geteuid?.() === 0) return error;
+  const packages = missingPackages(await inspectMachine(new AbortController().signal));
+  if (packages.length === 0) return error;
+  return new ClawError(error.code, error.message, { hint: `On Debian and Ubuntu: \`${aptCommand(packages)}\`.`, cause: error });
+}
+
 /** Whether anything was installed. */
 async function fix(findings: readonly Finding[], signal: AbortSignal): Promise<boolean> {
-  const packages = missingPackages(findings, ['required', 'recommended']);
+  const packages = missingPackages(findings);
   if (packages.length === 0) return false;
   if (!(await canInstall(signal))) {
     throw new ClawError('PERMISSION_DENIED', `installing ${packages.join(' ')} needs root and apt-get`, { hint: `Run \`${aptCommand(packages)}\`.` });
@@ -49,10 +58,6 @@ function isFit(findings: readonly Finding[]): boolean {
 
 function report(findings: readonly Finding[]): string {
   const rows = findings.map(({ state, name, need, detail, purpose }) => [state, name, state === 'ok' ? '' : need, purpose, detail]);
-  return table(rows) + ['required', 'recommended', 'optional'].map((need) => remedy(findings, need)).join('');
-}
-
-function remedy(findings: readonly Finding[], need: string): string {
-  const packages = missingPackages(findings.filter((finding) => finding.need === need), ['required', 'recommended', 'optional']);
-  return packages.length === 0 ? '' : `\n${need} and missing:\n  ${aptCommand(packages)}\n`;
+  const packages = missingPackages(findings);
+  return table(rows) + (packages.length === 0 ? '' : `\nrequired and missing:\n  ${aptCommand(packages)}\n`);
 }

@@ -1,13 +1,13 @@
 /** What clawnode needs of a machine, as a table of checks with the Debian package behind each; it changes nothing. */
-import { access, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
 import { run, type Argv } from '../../drivers/exec.ts';
 import { toClawError } from '../../errors.ts';
 import { sandboxObstacle } from '../../sandbox/availability.ts';
 
-/** `required`: nothing works without it. `recommended`: a part of the program needs it. `optional`: only if you want it. */
-export type Need = 'required' | 'recommended' | 'optional';
+/** `required`: nothing works without it. `recommended`: a part of the program needs it. */
+type Need = 'required' | 'recommended';
 
 export interface Finding {
   readonly name: string;
@@ -23,7 +23,7 @@ export interface Finding {
 /** Runs every check, in the order in which they are shown. */
 export async function inspectMachine(signal: AbortSignal): Promise<Finding[]> {
   const programs = await Promise.all(PROGRAMS.map((program) => checkProgram(program, signal)));
-  const rest = await Promise.all([wireguard(signal), docker(signal), namespaces(signal), netfilter(signal), ingressPort(), firewalls(signal)]);
+  const rest = await Promise.all([namespaces(signal), netfilter(signal), ingressPort(), firewalls(signal)]);
   return [nodeVersion(), ...programs, ...rest];
 }
 
@@ -31,23 +31,20 @@ interface Program {
   readonly argv: Argv;
   readonly package: string;
   readonly purpose: string;
-  readonly need: Need;
 }
 
 // mount, setpriv and the rest of util-linux are in the smallest Debian; iproute2, procps and what follows are not.
 const PROGRAMS: readonly Program[] = [
-  { argv: ['iptables', '--version'], package: 'iptables', purpose: 'programs services and isolation', need: 'required' },
-  { argv: ['ipset', '--version'], package: 'ipset', purpose: 'sets of addresses in rules', need: 'required' },
-  { argv: ['ip', '-V'], package: 'iproute2', purpose: 'interfaces, routes, network namespaces', need: 'required' },
-  { argv: ['conntrack', '--version'], package: 'conntrack', purpose: 'ends connections to endpoints that are gone', need: 'required' },
-  { argv: ['sysctl', '--version'], package: 'procps', purpose: 'forwarding and other kernel settings', need: 'required' },
-  { argv: ['setpriv', '--version'], package: 'util-linux', purpose: 'takes rights away from workloads', need: 'required' },
-  { argv: ['unshare', '--version'], package: 'util-linux', purpose: 'opens sandboxes and confines workloads', need: 'required' },
-  { argv: ['nsenter', '--version'], package: 'util-linux', purpose: 'enters sandboxes', need: 'required' },
-  { argv: ['flock', '--version'], package: 'util-linux', purpose: 'one agent per state directory', need: 'required' },
-  { argv: ['mount', '--version'], package: 'mount', purpose: 'furnishes sandboxes', need: 'required' },
-  { argv: ['wg', '--version'], package: 'wireguard-tools', purpose: 'the encrypted mesh between nodes', need: 'recommended' },
-  { argv: ['ulogd', '-V'], package: 'ulogd2-json', purpose: 'reads the log of denied connections', need: 'recommended' },
+  { argv: ['iptables', '--version'], package: 'iptables', purpose: 'programs services and isolation' },
+  { argv: ['ipset', '--version'], package: 'ipset', purpose: 'sets of addresses in rules' },
+  { argv: ['ip', '-V'], package: 'iproute2', purpose: 'interfaces, routes, network namespaces' },
+  { argv: ['conntrack', '--version'], package: 'conntrack', purpose: 'ends connections to endpoints that are gone' },
+  { argv: ['sysctl', '--version'], package: 'procps', purpose: 'forwarding and other kernel settings' },
+  { argv: ['setpriv', '--version'], package: 'util-linux', purpose: 'takes rights away from workloads' },
+  { argv: ['unshare', '--version'], package: 'util-linux', purpose: 'opens sandboxes and confines workloads' },
+  { argv: ['nsenter', '--version'], package: 'util-linux', purpose: 'enters sandboxes' },
+  { argv: ['flock', '--version'], package: 'util-linux', purpose: 'one agent per state directory' },
+  { argv: ['mount', '--version'], package: 'mount', purpose: 'furnishes sandboxes' },
 ];
 
 function nodeVersion(): Finding {
@@ -62,11 +59,14 @@ function nodeVersion(): Finding {
   };
 }
 
-async function checkProgram({ argv, package: packageName, purpose, need }: Program, signal: AbortSignal): Promise<Finding> {
-  const finding = { name: argv[0], need, purpose, package: packageName };
+async function checkProgram({ argv, package: packageName, purpose }: Program, signal: AbortSignal): Promise<Finding> {
+  const finding = { name: argv[0], need: 'required', purpose, package: packageName } as const;
   try {
-    const { stdout, stderr } = await run(argv, { signal });
-    return { ...finding, state: 'ok', detail: versionIn(`${stdout}\n${stderr}`) };
+    // `ipset --version` ends with 1 for an ordinary user: it asks the kernel for its version too, which only root may.
+    const { stdout, stderr } = await run(argv, { signal, okExitCodes: [0, 1] });
+    const version = versionIn(stdout) ?? versionIn(stderr);
+    if (version === undefined) return { ...finding, state: 'warning', detail: `tells no version: ${(stderr || stdout).trim().split('\n')[0] ?? ''}` };
+    return { ...finding, state: 'ok', detail: version };
   } catch (thrown) {
     signal.throwIfAborted();
     const error = toClawError(thrown);
@@ -76,33 +76,8 @@ async function checkProgram({ argv, package: packageName, purpose, need }: Progr
 }
 
 /** The version in a program's own words, with what stands in brackets behind it: iptables names its backend there. */
-function versionIn(text: string): string {
-  return /\d+\.\d+[\w.-]*( \((nf_tables|legacy)\))?/.exec(text)?.[0] ?? text.trim().split('\n')[0] ?? '';
-}
-
-async function wireguard(signal: AbortSignal): Promise<Finding> {
-  const finding = { name: 'wireguard', need: 'recommended', purpose: 'the encrypted mesh between nodes' } as const;
-  if (await kernelHasWireguard(signal)) return { ...finding, state: 'ok', detail: 'in the kernel' };
-  const userspace = await checkProgram({ ...finding, argv: ['wireguard-go', '--version'], package: 'wireguard-go' }, signal);
-  return { ...userspace, name: 'wireguard', detail: `not in the kernel; wireguard-go ${userspace.detail}` };
-}
-
-async function kernelHasWireguard(signal: AbortSignal): Promise<boolean> {
-  const loaded = await access('/sys/module/wireguard').then(() => true, () => false);
-  if (loaded) return true;
-  return run(['modinfo', '-n', 'wireguard'], { signal }).then(() => true, () => false);
-}
-
-async function docker(signal: AbortSignal): Promise<Finding> {
-  const finding = { name: 'docker', need: 'optional', purpose: 'workloads from container images' } as const;
-  try {
-    const { stdout } = await run(['docker', 'version', '--format', '{{.Server.Version}}'], { signal });
-    return { ...finding, state: 'ok', detail: stdout.trim() };
-  } catch (thrown) {
-    signal.throwIfAborted();
-    if (toClawError(thrown).code === 'MISSING_BINARY') return { ...finding, state: 'missing', detail: 'not installed', package: 'docker.io' };
-    return { ...finding, state: 'missing', detail: 'no engine answers' };
-  }
+function versionIn(text: string): string | undefined {
+  return /\d+\.\d+[\w.-]*( \((nf_tables|legacy)\))?/.exec(text)?.[0];
 }
 
 async function namespaces(signal: AbortSignal): Promise<Finding> {
@@ -149,15 +124,15 @@ async function ingressPort(): Promise<Finding> {
 
 /** Firewall front ends whose default is to refuse what comes from other machines. */
 async function firewalls(signal: AbortSignal): Promise<Finding> {
-  const finding = { name: 'firewall', need: 'recommended', purpose: '8443/tcp and 51820/udp from other machines' } as const;
+  const finding = { name: 'firewall', need: 'recommended', purpose: '8443/tcp from other machines' } as const;
   const ufw = await readFile('/etc/ufw/ufw.conf', 'utf8').catch(() => '');
   if (/^ENABLED=yes/im.test(ufw)) {
-    return { ...finding, state: 'warning', detail: 'ufw is active: `sudo ufw allow 8443/tcp` and, for the mesh, `sudo ufw allow 51820/udp`' };
+    return { ...finding, state: 'warning', detail: 'ufw is active: `sudo ufw allow 8443/tcp`' };
   }
   const firewalld = await run(['firewall-cmd', '--state'], { signal }).then(() => true, () => false);
   signal.throwIfAborted();
   if (firewalld) {
-    return { ...finding, state: 'warning', detail: 'firewalld is active: `sudo firewall-cmd --permanent --add-port=8443/tcp --add-port=51820/udp && sudo firewall-cmd --reload`' };
+    return { ...finding, state: 'warning', detail: 'firewalld is active: `sudo firewall-cmd --permanent --add-port=8443/tcp && sudo firewall-cmd --reload`' };
   }
   return { ...finding, state: 'ok', detail: 'neither ufw nor firewalld is active' };
 }

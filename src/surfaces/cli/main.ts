@@ -55,7 +55,8 @@ async function runSubcommand(name: string, subcommand: Subcommand, argv: string[
       process.stderr.write(`clawnode ${name}: ${error.message}; try \`clawnode ${name} --help\`\n`);
       return 2;
     }
-    process.stderr.write(errorText(error, { verbose: argv.includes('--verbose') }));
+    const { withRemedy } = await import('./doctor.ts');
+    process.stderr.write(errorText(await withRemedy(error), { verbose: argv.includes('--verbose') }));
     return 1;
   }
 }
