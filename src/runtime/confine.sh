@@ -2,10 +2,11 @@
 # Builds what a confined process may see, then gives up every right; it runs as PID 1 of fresh mount, pid and ipc namespaces and never
 # changes anything outside them.
 #
-# usage: confine.sh UID:GID|- [cover|read|write PATH]... -- COMMAND [ARG]...
-#   cover PATH  an empty read-only tmpfs hides the directory
-#   read PATH   stays visible at its own path, below a covered directory too; read-only
-#   write PATH  the same, writable
+# usage: confine.sh UID:GID|- [cover|freeze|read|write PATH]... -- COMMAND [ARG]...
+#   cover PATH   an empty read-only tmpfs hides the directory
+#   freeze PATH  read-only, with all that is mounted below it
+#   read PATH    stays visible at its own path, below a covered directory too; read-only, with all that is mounted below it
+#   write PATH   the same, writable
 # Paths are sorted, parents before children. Inherited: 1 the log, 2 messages of the setup, 3 the environment, 5 the started mark, 9 the lock.
 set -efu
 umask 022
@@ -31,10 +32,12 @@ stage_exposed() {
   index=0
   while [ "$1" != -- ]; do
     index=$((index + 1))
-    if [ "$1" != cover ]; then
-      make_target "$2" "$stage/$index"
-      mount --rbind "$2" "$stage/$index"
-    fi
+    case $1 in
+      read | write)
+        make_target "$2" "$stage/$index"
+        mount --rbind "$2" "$stage/$index"
+        ;;
+    esac
     shift 2
   done
 }
@@ -43,21 +46,66 @@ apply_views() {
   index=0
   while [ "$1" != -- ]; do
     index=$((index + 1))
-    if [ "$1" = cover ]; then
-      mount -t tmpfs -o nosuid,nodev,noexec,mode=0755,size=1m tmpfs "$2"
-    else
-      make_target "$stage/$index" "$2"
-      mount --move "$stage/$index" "$2"
-      [ "$1" = write ] || mount -o remount,bind,ro "$2"
-    fi
+    case $1 in
+      cover)
+        # What has gone since it was looked for, as the directory of another sandbox may, hides nothing.
+        mount -t tmpfs -o nosuid,nodev,noexec,mode=0755,size=1m tmpfs "$2" || [ ! -e "$2" ]
+        ;;
+      freeze) mount --rbind "$2" "$2" ;;
+      *)
+        make_target "$stage/$index" "$2"
+        mount --move "$stage/$index" "$2"
+        ;;
+    esac
     shift 2
   done
 }
 
-seal_covers() {
+# Once all mounts are in place. `ro` of a mount does not count for those below it, and in a user namespace the kernel refuses to drop any
+# other flag that an inherited mount has; so each mount is remounted by itself, with the flags it has.
+make_read_only() {
+  mounts=$(cat /proc/self/mountinfo)
+  while read -r id parent device root point flags rest; do
+    case $flags in ro | ro,*) continue ;; esac
+    # Looking into an autofs would mount what it stands for, and nothing can be written to it itself.
+    case $rest in *' - autofs '*) continue ;; esac
+    # Blanks and the like are written as octal numbers.
+    case $point in *\\*) point=$(printf '%b.' "$point") && point=${point%.} ;; esac
+    set_options "$flags"
+    stays_writable "$point" "$@" || reaches_another "$point" "$id" || mount -o "$options" none "$point"
+  done <<EOF
+$mounts
+EOF
+}
+
+# The last of the paths above it is the nearest one.
+stays_writable() {
+  path=$1 nearest=write
+  shift
   while [ "$1" != -- ]; do
-    [ "$1" != cover ] || mount -o remount,bind,ro,nosuid,nodev,noexec "$2"
+    case $path in "$2" | "$2"/*) nearest=$1 ;; esac
     shift 2
+  done
+  [ "$nearest" = write ]
+}
+
+# Whether the path does not lead to the mount with this number, because another covers it. One that cannot even be opened with all
+# rights in this namespace cannot be written to either; and writing to a device or socket is not writing to its mount.
+reaches_another() {
+  [ -d "$1" ] || [ -f "$1" ] || return 0
+  { read_mount_id; } 2>/dev/null 4<"$1" || return 0
+  [ "$found" != "$2" ]
+}
+
+read_mount_id() {
+  while read -r key found && [ "$key" != mnt_id: ]; do :; done </proc/self/fdinfo/4
+}
+
+set_options() {
+  options=remount,bind,ro left=$1,
+  while [ -n "$left" ]; do
+    case ${left%%,*} in nosuid | nodev | noexec | noatime | nodiratime | relatime | nosymfollow) options=$options,${left%%,*} ;; esac
+    left=${left#*,}
   done
 }
 
@@ -84,7 +132,7 @@ stage_devices
 apply_views "$@"
 mount --move "$stage/dev" /dev
 umount "$stage"
-seal_covers "$@"
+make_read_only "$@"
 
 # The kernel lets the owner, uid 0, write these without any capability; a read-only submount also forbids a fresh writable procfs.
 for path in /proc/sys /proc/sysrq-trigger /proc/irq /proc/bus /proc/fs; do

@@ -1,7 +1,7 @@
 /** Starts a confined process in the agent's network namespace that outlives the agent, such as the ingress proxy; it never restarts it. */
 import { isAbsolute } from 'node:path';
 import { ClawError } from '../errors.ts';
-import { planViews, type Exposure } from './confinement.ts';
+import { planViews, SYSTEM_DIRECTORIES, type Exposure } from './confinement.ts';
 import { readLogTail } from './log-tail.ts';
 import type { ProcessIdentity } from './process-table.ts';
 import { launch, lockIsFree, readRun, removeProcess } from './supervisor.ts';
@@ -40,7 +40,7 @@ export async function startConfinedProcess(spec: ConfinedProcessSpec, signal: Ab
   if (last?.phase === 'running') return { pid: last.pid, startTime: last.startTime };
   // What is left of the last one, its log writer for example, still holds the lock for a moment.
   if (last !== undefined) await lockIsFree(directory, LOCK_WAIT_MS, signal);
-  const views = planViews({ hide: spec.hide, expose: spec.expose, uid });
+  const views = planViews({ hide: spec.hide, freeze: SYSTEM_DIRECTORIES, expose: spec.expose, uid });
   const options = { run: (last?.run ?? 0) + 1, restarts: 0, command: spec.command, env: spec.env, views, logBytes: LOG_BYTES };
   const { pid, startTime, failure } = await launch(directory, { ...options, ...(uid === undefined ? {} : { user: { uid, gid } }) }, signal);
   if (failure !== undefined) throw new ClawError('PROCESS_FAILED', `${spec.command[0] ?? ''} could not be started: ${failure}`);

@@ -1,6 +1,7 @@
 /** Plans what a confined process sees of the file system: pure but for looking at paths; it mounts nothing (`confine.sh` does). */
-import { readdirSync, realpathSync, statSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { lstatSync, readdirSync, realpathSync, statSync } from 'node:fs';
+import { basename, dirname, isAbsolute, join } from 'node:path';
+import { env, getuid } from 'node:process';
 import { ClawError } from '../errors.ts';
 
 export interface Exposure {
@@ -9,8 +10,10 @@ export interface Exposure {
 }
 
 export interface ViewRequest {
-  /** Directories that must exist and look empty inside. */
+  /** Directories that must exist and look empty inside. Those of other sandboxes beside a sandbox's own are hidden with it. */
   readonly hide: readonly string[];
+  /** Directories that cannot be written to inside, with all that is mounted below them, as far as they exist. */
+  readonly freeze?: readonly string[];
   /** Files and directories that stay visible at their own paths, below a hidden directory too. */
   readonly expose?: readonly Exposure[];
   /** The process's own uid; without one it has the agent's, and may then traverse what the agent may. */
@@ -19,9 +22,20 @@ export interface ViewRequest {
 
 /** One mount of the private view; the order in a list is the order of mounting. */
 export interface View {
-  readonly kind: 'cover' | 'read' | 'write';
+  readonly kind: 'cover' | 'freeze' | 'read' | 'write';
   readonly path: string;
 }
+
+/**
+ * What a machine is made of, and what it trusts: in a sandbox that root opened, the files there belong to a process's own uid. Programs
+ * and data of users stay as they are: /home, /root, /tmp, /var/tmp, /mnt and what else a machine may have.
+ */
+export const SYSTEM_DIRECTORIES: readonly string[] = [
+  '/etc', '/usr', '/bin', '/sbin', '/lib', '/lib32', '/lib64', '/libx32', '/boot', '/opt', '/srv', '/var/lib', '/var/spool', '/var/cache',
+  ...['/root', env['HOME'] ?? ''].filter(isAbsolute).map((home) => join(home, '.ssh')),
+];
+
+const SANDBOX_PREFIX = 'clawnode-sandbox-';
 
 /** So many mounts are a view; more are a tree whose every folder is closed. */
 const MOST_VIEWS = 500;
@@ -36,15 +50,17 @@ export function planViews(request: ViewRequest): View[] {
   const add = (view: View): void => {
     views.set(view.path, view);
   };
-  for (const path of request.hide) add({ kind: 'cover', path: resolved(path) });
+  for (const path of (request.freeze ?? []).flatMap(resolvedIfThere)) add({ kind: 'freeze', path });
+  for (const path of request.hide.map(resolved)) for (const covered of [path, ...otherSandboxes(path)]) add({ kind: 'cover', path: covered });
   for (const { path, access } of request.expose ?? []) {
     const real = resolved(path);
     if (request.uid !== undefined) for (const cover of closedAncestors(real)) if (!views.has(cover)) add({ kind: 'cover', path: cover });
-    for (const view of openParts(real, access, request.uid)) add(view);
+    for (const view of openParts(real, access, request.uid)) if (view.kind !== 'read' || views.get(view.path)?.kind !== 'freeze') add(view);
   }
   if (views.size > MOST_VIEWS) throw new ClawError('CONFIG_INVALID', `${views.size} paths are closed to other users`, { hint: 'chmod -R o+rX' });
-  const sorted = [...views.values()].toSorted((a, b) => (a.path < b.path ? -1 : 1));
-  return sorted.filter((view) => isNeeded(view, views));
+  const needed = new Map<string, View>();
+  for (const view of [...views.values()].toSorted((a, b) => (a.path < b.path ? -1 : 1))) if (isNeeded(view, needed)) needed.set(view.path, view);
+  return [...needed.values()];
 }
 
 function resolved(path: string): string {
@@ -54,6 +70,33 @@ function resolved(path: string): string {
     // A directory that came into being later would be visible, so its absence is no reason to go on.
     throw new ClawError('CONFIG_INVALID', `${path} must exist before a process is confined`, { cause });
   }
+}
+
+function resolvedIfThere(path: string): string[] {
+  try {
+    return [realpathSync(path)].filter((real) => real !== '/');
+  } catch (error) {
+    // What the agent cannot reach, a process with fewer rights cannot either.
+    if (error instanceof Error && 'code' in error && ['ENOENT', 'ENOTDIR', 'EACCES'].includes(String(error.code))) return [];
+    throw error;
+  }
+}
+
+/** Those of this user: he may enter them. One that is only now coming into being is not told of yet. */
+function otherSandboxes(path: string): string[] {
+  for (let folder = path; folder !== '/'; folder = dirname(folder)) {
+    if (!basename(folder).startsWith(SANDBOX_PREFIX)) continue;
+    const parent = dirname(folder);
+    const beside = readdirSync(parent).filter((name) => name.startsWith(SANDBOX_PREFIX) && name !== basename(folder));
+    return beside.map((name) => join(parent, name)).filter(isOwnDirectory);
+  }
+  return [];
+}
+
+/** Not what a link of that name, which anybody can make in a directory for temporary files, leads to. */
+function isOwnDirectory(path: string): boolean {
+  const stats = lstatSync(path, { throwIfNoEntry: false });
+  return stats?.isDirectory() === true && stats.uid === getuid?.();
 }
 
 function closedAncestors(path: string): string[] {
@@ -77,11 +120,18 @@ function isOpen(path: string, use: 'read' | 'search'): boolean {
   return (stats.mode & wanted) === wanted;
 }
 
-/** Below a cover only exposures are left to mount, elsewhere only covers change anything. */
-function isNeeded(view: View, views: ReadonlyMap<string, View>): boolean {
-  for (let folder = dirname(view.path); ; folder = dirname(folder)) {
+/** Whether it changes anything, given the views above it that do. */
+function isNeeded(view: View, needed: ReadonlyMap<string, View>): boolean {
+  const above = nearestAbove(view.path, needed);
+  if (view.kind === 'cover') return above !== 'cover';
+  if (view.kind === 'freeze') return above === undefined || above === 'write';
+  return view.kind === 'read' ? above === 'cover' : above !== undefined && above !== 'write';
+}
+
+function nearestAbove(path: string, views: ReadonlyMap<string, View>): View['kind'] | undefined {
+  for (let folder = dirname(path); folder !== '/'; folder = dirname(folder)) {
     const above = views.get(folder);
-    if (above !== undefined) return (above.kind === 'cover') !== (view.kind === 'cover');
-    if (folder === '/') return view.kind === 'cover';
+    if (above !== undefined) return above.kind;
   }
+  return undefined;
 }

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Supervises one run of one confined process and records its exit code; it never restarts anything and never outlives the process.
 #
-# usage: supervise.sh DIRECTORY RUN RESTARTS LOG_BYTES NETNS|- UID:GID|- [cover|read|write PATH]... -- COMMAND [ARG]...
+# usage: supervise.sh DIRECTORY RUN RESTARTS LOG_BYTES NETNS|- UID:GID|- [cover|freeze|read|write PATH]... -- COMMAND [ARG]...
 #
 # What it leaves in DIRECTORY, each written to a new name and moved into place:
 #   run      "RUN PID STARTTIME BOOT_ID RESTARTS" of this supervisor

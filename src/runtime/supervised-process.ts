@@ -3,7 +3,7 @@ import { watch, type FSWatcher } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { ClawError, toClawError } from '../errors.ts';
-import { planViews } from './confinement.ts';
+import { planViews, SYSTEM_DIRECTORIES } from './confinement.ts';
 import { isAlive } from './process-table.ts';
 import type { ObservedProcess, ProcessSpec } from './process.ts';
 import { nextDelayMs } from './restart-backoff.ts';
@@ -70,7 +70,7 @@ export function superviseProcess(firstSpec: ProcessSpec, options: SupervisedProc
       const { uid, gid } = options;
       const user = uid === undefined ? {} : { user: { uid, gid } };
       // The names of other network namespaces are nobody's business either.
-      const views = planViews({ hide: [...options.hide, dirname(netns)], uid });
+      const views = planViews({ hide: [...options.hide, dirname(netns)], freeze: SYSTEM_DIRECTORIES, uid });
       const next = { run: (last?.run ?? 0) + 1, restarts, command, env, netns, ...user, views, logBytes: options.logBytes };
       take(await launch(directory, next, signal));
     } catch (error) {

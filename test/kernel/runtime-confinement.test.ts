@@ -1,9 +1,12 @@
 /** What a workload may see and do, asked from inside one on the real kernel. */
 import { strict as assert } from 'node:assert';
 import { readdirSync, readlinkSync } from 'node:fs';
-import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
-import fc from 'fast-check';
+import { fileURLToPath } from 'node:url';
+import { constantFrom, dictionary, oneof, sample, string, stringMatching } from 'fast-check';
 import { run } from '../../src/drivers/exec.ts';
 import { openFixture, outputOf, signal, until, untilObserved } from '../runtime/process-fixture.ts';
 import { enterNamespace, stdoutOf } from './namespace.ts';
@@ -11,11 +14,11 @@ import { enterNamespace, stdoutOf } from './namespace.ts';
 await enterNamespace();
 
 const KNOWN_NAMES = [
-  ...['PATH', 'IFS', 'ENV', 'BASH_ENV', 'PS1', 'PS4', 'HOME', 'PWD', 'OLDPWD', 'OPTIND', 'OPTARG', 'PPID', '_', 'LINENO', 'SHLVL', 'UID', 'EUID', 'SHELLOPTS', 'CDPATH'],
-  ...['LD_PRELOAD', 'LD_DEBUG_OUTPUT', 'POSIXLY_CORRECT', 'LC_ALL', 'LANG', 'TMPDIR', 'env', 'nice', 'setsid', 'child', 'pending', 'code', 'line', 'pair', 'count'],
-  ...['search', 'environment', 'found', 'folder', 'user', 'index', 'stage', 'claw_1', 'claw_2', '__proto'],
+  'PATH', 'IFS', 'ENV', 'BASH_ENV', 'PS1', 'PS4', 'HOME', 'PWD', 'OLDPWD', 'OPTIND', 'OPTARG', 'PPID', '_', 'LINENO', 'SHLVL', 'UID', 'EUID', 'SHELLOPTS', 'CDPATH',
+  'LD_PRELOAD', 'LD_DEBUG_OUTPUT', 'POSIXLY_CORRECT', 'LC_ALL', 'LANG', 'TMPDIR', 'env', 'nice', 'setsid', 'child', 'pending', 'code', 'line', 'pair', 'count',
+  'search', 'environment', 'found', 'folder', 'user', 'index', 'stage', 'claw_1', 'claw_2', '__proto',
 ] as const;
-const value = fc.oneof(fc.string({ unit: 'binary' }), fc.string({ unit: fc.constantFrom('\n', '=', '$', '`', '"', "'", '\\', ' ', '{', '}', 'a', '\u0081', '\u{1f600}') })).map((text) => text.replaceAll('\0', ''));
+const value = oneof(string({ unit: 'binary' }), string({ unit: constantFrom('\n', '=', '$', '`', '"', "'", '\\', ' ', '{', '}', 'a', '\u0081', '\u{1f600}') })).map((text) => text.replaceAll('\0', ''));
 
 test('no capability is left and none can come back', async (t) => {
   const fixture = await openFixture(t);
@@ -38,6 +41,61 @@ test('hidden directories look empty and cannot be uncovered, nor from a user nam
   const lines = (await outputOf(fixture, 'c0000002', script)).filter((line) => line !== '');
   assert.deepEqual(lines, ['/run/claw-socket:', '/run/netns:', `${state}:`, 'inside']);
   assert.deepEqual((await readdir(state)).toSorted(), ['secret', 'workloads']);
+});
+
+test('system directories are read-only, with what is mounted below them and whatever its flags; other places are not', async (t) => {
+  const fixture = await openFixture(t);
+  // As in a sandbox, whose resolver is mounted over the machine's; and places that are no plain directories.
+  await writeFile('/run/resolv.conf', 'nameserver 127.0.0.1\n');
+  await run(['mount', '--bind', '/run/resolv.conf', '/etc/resolv.conf']);
+  await run(['mount', '-t', 'tmpfs', '-o', 'nosuid,nodev,noexec', 'tmpfs', '/srv']);
+  await mkdir('/srv/a b\\c');
+  await run(['mount', '-t', 'tmpfs', '-o', 'nodev,noatime', 'tmpfs', '/srv/a b\\c']);
+  await mkdir('/srv/covered/below', { recursive: true });
+  await run(['mount', '-t', 'tmpfs', 'tmpfs', '/srv/covered/below']);
+  await run(['mount', '-t', 'tmpfs', 'tmpfs', '/srv/covered']);
+  t.after(async () => {
+    for (const path of ['/srv/covered', '/srv/covered/below', '/srv/a b\\c', '/srv', '/etc/resolv.conf']) await run(['umount', path]);
+  });
+  const script = `
+    for folder in /etc /usr/bin /bin /lib /boot /opt /srv '/srv/a b\\c' /srv/covered /var/lib /var/spool /var/cache; do
+      touch "$folder/claw-test" 2>&1 | grep -q 'Read-only file system' || echo "$folder can be written to"
+    done
+    (echo x >>/etc/resolv.conf) 2>/dev/null && echo the resolver can be written to
+    mount -o remount,bind,rw /etc 2>/dev/null && echo remounted
+    unshare --user --map-root-user --mount sh -c 'mount -o remount,bind,rw /etc; touch /etc/claw-test' 2>/dev/null && echo remounted
+    cat /etc/resolv.conf
+    for folder in /tmp /var/tmp /run "$0"; do touch "$folder/$$-claw-test" && rm "$folder/$$-claw-test" && echo "$folder"; done`;
+  const home = await mkdtemp(join(homedir(), 'claw-test-'));
+  t.after(() => rm(home, { recursive: true }));
+  await fixture.runtime.start(await fixture.spec('c3000001', ['sh', '-c', script, home]), signal);
+  await untilObserved(fixture.runtime, 'c3000001', ({ state }) => state === 'exited');
+  assert.deepEqual(await fixture.runtime.logs('c3000001', 99), ['nameserver 127.0.0.1', '/tmp', '/var/tmp', '/run', home]);
+});
+
+test('the flags that a mount must keep in a user namespace are kept', async (t) => {
+  await run(['mount', '-t', 'tmpfs', '-o', 'nosuid,nodev,noexec', 'tmpfs', '/opt']);
+  t.after(() => run(['umount', '/opt']));
+  // Mounts that a user namespace inherits are locked, as all are in a sandbox.
+  const confine = fileURLToPath(new URL('../../src/runtime/confine.sh', import.meta.url));
+  const inner = 'exec 3</dev/null 5>/dev/null 9>/dev/null; exec unshare --mount --pid --ipc --fork --mount-proc sh "$0" - freeze /opt -- sh -c "grep \' /opt \' /proc/self/mountinfo"';
+  const lines = (await stdoutOf('unshare', '--user', '--map-root-user', '--net', '--mount', '--pid', '--fork', '--mount-proc', 'sh', '-c', inner, confine)).trim().split('\n');
+  assert.match(lines.at(-1) ?? '', / \/opt ro,nosuid,nodev,noexec/);
+});
+
+test('the directories of other sandboxes look empty, those that were there', async (t) => {
+  const beside = await mkdtemp('/run/temporary-');
+  for (const name of ['clawnode-sandbox-own', 'clawnode-sandbox-other']) {
+    await mkdir(join(beside, name));
+    await writeFile(join(beside, name, 'agent.sock'), '');
+  }
+  const fixture = await openFixture(t, { hide: [join(beside, 'clawnode-sandbox-own')] });
+  assert.deepEqual(await outputOf(fixture, 'c4000001', `ls -A ${beside}/*; touch ${beside}/file && rm ${beside}/file && echo written`), [
+    `${beside}/clawnode-sandbox-other:`,
+    '',
+    `${beside}/clawnode-sandbox-own:`,
+    'written',
+  ]);
 });
 
 test('it sees its own processes only, and pid 1 leads nowhere', async (t) => {
@@ -82,7 +140,7 @@ test('its environment is PATH, HOME, LANG and what was given, byte for byte; no 
 
 test('variables of any name arrive byte for byte, those that shells, loaders and our own scripts know too', async (t) => {
   const { runtime, spec } = await openFixture(t);
-  const given = fc.sample(fc.dictionary(fc.oneof(fc.constantFrom(...KNOWN_NAMES), fc.stringMatching(/^[A-Za-z_]\w{0,20}$/)), value, { maxKeys: 30 }), 20);
+  const given = sample(dictionary(oneof(constantFrom(...KNOWN_NAMES), stringMatching(/^[A-Za-z_]\w{0,20}$/)), value, { maxKeys: 30 }), 20);
   const hostile = Object.fromEntries(KNOWN_NAMES.map((name) => [name, `/nowhere $(exit) \`'"\\\n=${name}\n`]));
   for (const [index, env] of [{}, hostile, ...given].entries()) {
     const wanted = await spec(`c1${String(index).padStart(6, '0')}`, ['/bin/cp', '/proc/self/environ', `/run/environ-${index}`], { env });

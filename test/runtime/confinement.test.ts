@@ -46,6 +46,32 @@ test('a hidden directory inside an exposed one stays hidden', async (t) => {
   ]);
 });
 
+test('what is frozen stays so below, but for what is hidden or exposed to be written; what is not there is left out', async (t) => {
+  const root = await tree(t);
+  await symlink(join(root, 'home'), join(root, 'link'));
+  const request = {
+    hide: [join(root, 'state')],
+    freeze: [root, join(root, 'link/code'), join(root, 'nowhere'), join(root, 'home/code/src/main.js/none'), join(root, 'state/proxy')],
+    expose: [{ path: join(root, 'home/code/src'), access: 'write' }, { path: join(root, 'home/code'), access: 'read' }, { path: root, access: 'read' }],
+  } as const;
+  assert.deepEqual(planViews(request).map(({ kind, path }) => [kind, path.slice(root.length)]), [
+    ['freeze', ''],
+    ['write', '/home/code/src'],
+    ['cover', '/state'],
+  ]);
+  assert.deepEqual(planViews({ hide: [], freeze: [join(root, 'link')] }), [{ kind: 'freeze', path: join(root, 'home') }]);
+});
+
+test('with a sandbox\'s own directory those of others are hidden; a link of such a name hides nothing', async (t) => {
+  const root = await tree(t);
+  for (const name of ['clawnode-sandbox-a', 'clawnode-sandbox-b', 'other']) await mkdir(join(root, name, 'state'), { recursive: true });
+  await symlink(join(root, 'home'), join(root, 'clawnode-sandbox-c'));
+  await writeFile(join(root, 'clawnode-sandbox-d'), '');
+  const hidden = planViews({ hide: [join(root, 'clawnode-sandbox-a/state')] });
+  assert.deepEqual(hidden.map(({ kind, path }) => [kind, path.slice(root.length)]), [['cover', '/clawnode-sandbox-a/state'], ['cover', '/clawnode-sandbox-b']]);
+  assert.deepEqual(planViews({ hide: [join(root, 'other')] }).map(({ path }) => path), [join(root, 'other')]);
+});
+
 test('for another uid a closed parent is covered, and of a closed directory its open parts are exposed', async (t) => {
   const root = await tree(t);
   await chmod(join(root, 'home'), 0o700);
