@@ -122,22 +122,25 @@ export async function readRun(directory: string): Promise<RecordedRun | undefine
  */
 export async function removeProcess(directory: string, { graceMs }: { graceMs: number }, signal: AbortSignal): Promise<void> {
   if (!existsSync(directory)) return;
-  await terminate(directory, graceMs, signal);
+  const ended = await terminate(directory, graceMs, signal);
+  // The kernel lets go of a process's files, the lock too, a moment before it counts as ended.
+  while (ended !== undefined && isAlive(ended)) await delay(START_POLL_MS, undefined, { signal });
   // Under the lock, so that a supervisor that is only now coming up finds its directory taken or gone, never half removed.
   await run(['flock', join(directory, 'lock'), 'rm', '--recursive', '--force', directory], { signal });
 }
 
-async function terminate(directory: string, graceMs: number, signal: AbortSignal): Promise<void> {
+/** Resolves with the supervisor it has ended, if there was one. */
+async function terminate(directory: string, graceMs: number, signal: AbortSignal): Promise<ProcessIdentity | undefined> {
   const living = await findLiving(directory, signal);
-  if (living === 'nothing') return;
+  if (living === 'nothing') return undefined;
   if (living !== undefined) signalProcess(living, 'SIGTERM');
-  if (await lockIsFree(directory, graceMs, signal)) return;
+  if (await lockIsFree(directory, graceMs, signal)) return living;
   // The supervisor's death kills its runner, that of the runner PID 1 inside, and that everything else: the kernel's parent death signal.
   if (living !== undefined) signalProcess(living, 'SIGKILL');
-  if (living !== undefined && (await lockIsFree(directory, KILL_WAIT_MS, signal))) return;
+  if (living !== undefined && (await lockIsFree(directory, KILL_WAIT_MS, signal))) return living;
   // One that was killed in the moment between a fork and the child's request for that signal leaves an orphan; it has the lock open.
   for (const holder of holdersOf(join(directory, 'lock'))) signalProcess(holder, 'SIGKILL');
-  if (await lockIsFree(directory, KILL_WAIT_MS, signal)) return;
+  if (await lockIsFree(directory, KILL_WAIT_MS, signal)) return living;
   throw new ClawError('WORKLOAD_FAILED', `processes of ${directory} do not end`, { hint: 'A process in uninterruptible sleep ends with its I/O.' });
 }
 
