@@ -62,7 +62,9 @@ test('the first pattern through MCP alone: workloads, service, ingress, and what
   const told = client.getInstructions() ?? '';
   assert.ok(told.startsWith(`You speak for a private sandbox; its ingress is ${ingressUrl}. `), told);
   assert.equal((await client.listTools()).tools.length, tools.length);
-  assert.equal((await answer('network_status'))['mode'], 'sandbox');
+  const status = await answer('network_status');
+  assert.equal(status['mode'], 'sandbox');
+  assert.ok(JSON.stringify(status['ingress']).includes(`"published":"${ingressUrl}"`), JSON.stringify(status['ingress']));
 
   for (const name of ['web-1', 'web-2']) {
     const run = { name, labels: { app: 'web' }, command: [process.execPath, '-e', SERVER, name], ports: [{ name: 'http', port: 8080 }] };
