@@ -43,7 +43,7 @@ const PROGRAMS: readonly Program[] = [
   { argv: ['setpriv', '--version'], package: 'util-linux', purpose: 'takes rights away from workloads' },
   { argv: ['unshare', '--version'], package: 'util-linux', purpose: 'opens sandboxes and confines workloads' },
   { argv: ['nsenter', '--version'], package: 'util-linux', purpose: 'enters sandboxes' },
-  { argv: ['flock', '--version'], package: 'util-linux', purpose: 'one agent per state directory' },
+  { argv: ['flock', '--version'], package: 'util-linux', purpose: 'one supervisor per workload' },
   { argv: ['mount', '--version'], package: 'mount', purpose: 'furnishes sandboxes' },
 ];
 
