@@ -11,6 +11,8 @@ export interface IpsetDriver {
   apply(desired: readonly IpsetState[], signal?: AbortSignal): Promise<{ readonly written: number }>;
   /** Destroys sets of ours that are not desired. Call it once no rule refers to them: the kernel refuses it before. */
   prune(desired: readonly IpsetState[], signal?: AbortSignal): Promise<{ readonly written: number }>;
+  /** Says in words which sets of ours others destroyed or emptied, without writing; nothing while the next call would read the kernel anyway. */
+  check(signal?: AbortSignal): Promise<readonly string[]>;
   /** Forgets what is known to be programmed, so that the next call reads the kernel. */
   resync(): void;
   /** Destroys every set of ours. */
@@ -21,8 +23,15 @@ const OWN_SET_PREFIX = 'CLAW-';
 
 type Programmed = ReadonlyMap<string, IpsetState>;
 
-export function openIpset(): IpsetDriver {
+export interface IpsetOptions {
+  /** Told what others had changed, once it is repaired. */
+  readonly onRepaired?: (words: readonly string[]) => void;
+}
+
+export function openIpset({ onRepaired }: IpsetOptions = {}): IpsetDriver {
   let programmed: Programmed | undefined;
+  // What the last change left, kept over a resync: against it is told what others changed.
+  let believed: Programmed = new Map();
   let resyncs = 0;
   let queue: Promise<unknown> = Promise.resolve();
 
@@ -33,11 +42,18 @@ export function openIpset(): IpsetDriver {
       const options = { timeoutMs: 60_000, ...(signal === undefined ? {} : { signal }) };
       const held = programmed ?? parseIpsetSave((await run(['ipset', 'save'], options)).stdout);
       const { lines, after } = next(held);
+      const drift = programmed === undefined ? describeDrift(believed, after, sizesOf(held)) : [];
       programmed = undefined;
       if (lines.length > 0) await run(['ipset', 'restore'], { ...options, input: `${lines.join('\n')}\n` });
       if (resyncs === resyncsBefore) programmed = after;
+      believed = after;
+      if (drift.length > 0) onRepaired?.(drift);
       return { written: lines.length };
     };
+    return inTurn(work);
+  }
+
+  function inTurn<T>(work: () => Promise<T>): Promise<T> {
     const result = queue.then(work, work);
     queue = result.catch(() => undefined);
     return result;
@@ -55,6 +71,11 @@ export function openIpset(): IpsetDriver {
     apply: (desired, signal) =>
       change((held) => ({ lines: desired.flatMap((set) => diffSet(held.get(set.name), set)), after: new Map([...held, ...byName(desired)]) }), signal),
     prune,
+    check: (signal) =>
+      inTurn(async () => {
+        if (programmed === undefined || programmed.size === 0) return [];
+        return describeDrift(programmed, programmed, parseTerse((await run(['ipset', 'list', '-terse'], signal === undefined ? {} : { signal })).stdout));
+      }),
     resync() {
       programmed = undefined;
       resyncs += 1;
@@ -76,6 +97,32 @@ export function parseIpsetSave(text: string): Programmed {
     else sets.get(name)?.members.add(rest.join(' '));
   }
   return sets;
+}
+
+/** How many members each set has. */
+type Sizes = ReadonlyMap<string, number>;
+
+function sizesOf(sets: Programmed): Sizes {
+  return new Map([...sets].map(([name, { members }]) => [name, members.size]));
+}
+
+/** The sets in the output of `ipset list -terse`. */
+function parseTerse(text: string): Sizes {
+  const headers = text.split('\n\n').map((header): [string, number] => [/^Name: (\S+)/m.exec(header)?.[1] ?? '', Number(/^Number of entries: (\d+)/m.exec(header)?.[1])]);
+  return new Map(headers);
+}
+
+/** Where we want something else than was there, a difference may be of our own making and is not told. */
+function describeDrift(believed: Programmed, desired: Programmed, held: Sizes): string[] {
+  return [...desired.values()].flatMap(({ name, create, members }) => {
+    const wanted = believed.get(name)?.members;
+    const size = held.get(name);
+    if (wanted === undefined) return [];
+    if (size === undefined) return [`set ${name} was missing`];
+    // Members with a timeout come and go by themselves.
+    if (size === members.size || wanted.size !== members.size || / timeout \d/.test(create)) return [];
+    return [size === 0 ? `set ${name} was empty` : `set ${name} held ${size} members instead of ${members.size}`];
+  });
 }
 
 function diffSet(held: IpsetState | undefined, desired: IpsetState): string[] {

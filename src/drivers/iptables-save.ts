@@ -1,7 +1,7 @@
 /** Runs `iptables-save` and reads from it the chains of ours and our jumps in foreign chains; it never keeps foreign rules. */
 import { ClawError } from '../errors.ts';
-import type { Rules } from '../compile/kernel-state.ts';
-import { ProcessError, run } from './exec.ts';
+import type { Rules, Table } from '../compile/kernel-state.ts';
+import { ProcessError, run, type Argv } from './exec.ts';
 
 export type IptablesBackend = 'nft' | 'legacy';
 
@@ -32,6 +32,31 @@ export async function saveTables(backend: IptablesBackend, signal?: AbortSignal)
     const tables = await Promise.all(['raw', 'mangle', 'filter', 'nat'].map((table) => save('-t', table)));
     return tables.join('');
   }
+}
+
+/** One table as text, with all of its rules. Empty when the kernel does not hold it. */
+export async function saveTable(backend: IptablesBackend, table: Table, signal?: AbortSignal): Promise<string> {
+  return (await run([`iptables-${backend}-save`, '-t', table], { timeoutMs: SAVE_TIMEOUT_MS, ...(signal === undefined ? {} : { signal }) })).stdout;
+}
+
+/**
+ * The rules of one chain in order, each without its `-A CHAIN`; undefined when there is no such chain. With nf_tables only
+ * that chain is read, in 2 ms whatever else there is; iptables-legacy reads the whole table.
+ */
+export async function listChain(backend: IptablesBackend, { table, chain }: ChainName, signal?: AbortSignal): Promise<Rules | undefined> {
+  const argv: Argv = [`iptables-${backend}`, '--wait', '-t', table, '-S', chain];
+  const { exitCode, stdout } = await run(argv, { okExitCodes: [0, 1], ...(signal === undefined ? {} : { signal }) });
+  if (exitCode !== 0) return undefined;
+  const start = `-A ${chain}`;
+  return stdout
+    .split('\n')
+    .filter((line) => line === start || line.startsWith(`${start} `))
+    .map((line) => line.slice(start.length + 1));
+}
+
+export interface ChainName {
+  readonly table: Table;
+  readonly chain: string;
 }
 
 // Reading 35,000 rules takes about two seconds on two quiet cores.

@@ -1,10 +1,12 @@
 /** Makes the kernel's iptables rules match the desired chains and jumps of ours; it never touches a foreign rule, chain or policy. */
 import { ClawError } from '../errors.ts';
-import { TABLES, type IptablesState, type TableState } from '../compile/kernel-state.ts';
-import { asProgrammed, diffTable } from './iptables-diff.ts';
+import { TABLES, type IptablesState, type Rules, type Table, type TableState } from '../compile/kernel-state.ts';
+import { checkTables } from './iptables-check.ts';
+import { asProgrammed, diffTable, type TableDifference } from './iptables-diff.ts';
+import { describeDrift } from './iptables-drift.ts';
 import { transactionSizes, transactionsOf, type TransactionSizes } from './iptables-transactions.ts';
 import { openRestoreProcess, type CommitOptions } from './iptables-restore.ts';
-import { parseIptablesSave, saveTables, targetsOwnChain, type IptablesBackend, type ProgrammedTable } from './iptables-save.ts';
+import { listChain, parseIptablesSave, saveTable, saveTables, targetsOwnChain, type ChainName, type IptablesBackend, type ProgrammedTable } from './iptables-save.ts';
 
 export interface IptablesDriver {
   /**
@@ -15,6 +17,13 @@ export interface IptablesDriver {
   apply(desired: IptablesState, signal?: AbortSignal): Promise<{ readonly written: number }>;
   /** Forgets what is known to be programmed, so that the next `apply` reads the kernel and repairs what others changed. */
   resync(): void;
+  /**
+   * Says in words what others changed, without writing. It reads small tables whole; of large ones only our jumps and the
+   * chains they lead to. Nothing is said while the next `apply` would read the kernel anyway.
+   */
+  check(tables: readonly Table[], signal?: AbortSignal): Promise<readonly string[]>;
+  /** Makes and deletes a chain of this name in one transaction, so that whoever watches the kernel sees which process is ours. */
+  mark(chain: string, signal?: AbortSignal): Promise<void>;
   /** Deletes every chain of ours and every jump to one, in all tables; needs no known state. */
   removeAll(signal?: AbortSignal): Promise<{ readonly written: number }>;
   /** Ends the restore process; the rules stay. */
@@ -25,13 +34,24 @@ export interface IptablesDriver {
 export interface IptablesKernel {
   /** All tables as `iptables-save` prints them. */
   save(signal?: AbortSignal): Promise<string>;
+  /** One table, and the rules of one chain, as `saveTable` and `listChain` give them. */
+  saveTable(table: Table, signal?: AbortSignal): Promise<string>;
+  listChain(name: ChainName, signal?: AbortSignal): Promise<Rules | undefined>;
+  /** Up to so many rules, one process that prints a whole table costs less than one for each chain that is looked at. */
+  readonly smallTableRules: number;
   commit(payload: string, options: CommitOptions): Promise<void>;
   close(): Promise<void>;
 }
 
+export interface IptablesOptions {
+  readonly backend: IptablesBackend;
+  /** Told what others had changed, once it is repaired. */
+  readonly onRepaired?: ((words: readonly string[]) => void) | undefined;
+}
+
 /** The driver of the kernel's own tables, in the backend that holds this machine's rules. */
-export function openIptables({ backend }: { readonly backend: IptablesBackend }): IptablesDriver {
-  return iptablesDriver(transactionSizes(backend), (onRestoreExit) => {
+export function openIptables({ backend, onRepaired }: IptablesOptions): IptablesDriver {
+  const connect = (onRestoreExit: () => void): IptablesKernel => {
     const restore = openRestoreProcess({
       // `--wait` without a number: with one, iptables-legacy-restore ends with exit code 0 after so many idle seconds.
       argv: [`iptables-${backend}-restore`, '--noflush', '-v', '--wait'],
@@ -39,17 +59,29 @@ export function openIptables({ backend }: { readonly backend: IptablesBackend })
     });
     return {
       save: (signal) => saveTables(backend, signal),
+      saveTable: (table, signal) => saveTable(backend, table, signal),
+      listChain: (name, signal) => listChain(backend, name, signal),
+      // iptables-legacy reads the whole table for every chain that it lists.
+      smallTableRules: backend === 'nft' ? 1_000 : Infinity,
       commit: (payload, options) => restore.commit(payload, options),
       close: () => restore.close(),
     };
-  });
+  };
+  return iptablesDriver(transactionSizes(backend), connect, onRepaired);
 }
 
 type Programmed = ReadonlyMap<string, ProgrammedTable>;
+type Desired = ReadonlyMap<string, TableState>;
 
 /** The driver over any kernel; `connect` is given what to call when the restore process has ended. */
-export function iptablesDriver(sizes: TransactionSizes, connect: (onRestoreExit: () => void) => IptablesKernel): IptablesDriver {
+export function iptablesDriver(
+  sizes: TransactionSizes,
+  connect: (onRestoreExit: () => void) => IptablesKernel,
+  onRepaired?: IptablesOptions['onRepaired'],
+): IptablesDriver {
   let programmed: Programmed | undefined;
+  // What the last proved commit left, kept over a resync: against it is told what others changed.
+  let believed: Desired | undefined;
   // Tells a change under way that what it has written is no longer the whole truth.
   let resyncs = 0;
   const resync = (): void => {
@@ -67,25 +99,36 @@ export function iptablesDriver(sizes: TransactionSizes, connect: (onRestoreExit:
     return result;
   }
 
-  async function change(next: (held: Programmed) => ReadonlyMap<string, TableState>, signal?: AbortSignal): Promise<{ written: number }> {
+  async function change(next: (held: Programmed) => Desired, signal?: AbortSignal): Promise<{ written: number }> {
     signal?.throwIfAborted();
     const resyncsBefore = resyncs;
     const held = programmed ?? parseIptablesSave(await kernel.save(signal));
     const desired = next(held);
+    const drift = programmed === undefined && believed !== undefined ? driftOf({ held, believed, desired }) : [];
     // Until the commit is proved, nothing is known: a payload of several tables may fail after its first.
     programmed = undefined;
     const { payload, lines } = payloadOf(held, desired, sizes);
     if (lines > 0) await kernel.commit(payload, { timeoutMs: COMMIT_TIMEOUT_MS + lines * COMMIT_TIMEOUT_MS_PER_LINE, ...(signal === undefined ? {} : { signal }) });
     if (resyncs === resyncsBefore) programmed = new Map([...desired].map(([table, state]) => [table, asProgrammed(state)]));
+    believed = desired;
+    if (drift.length > 0) onRepaired?.(drift);
     return { written: lines };
   }
 
   return {
     apply: (desired, signal) => inTurn(() => change(() => checked(desired), signal)),
     resync,
+    check: (tables, signal) =>
+      inTurn(async () => (programmed === undefined || believed === undefined ? [] : await checkTables(kernel, { believed, tables }, signal))),
+    mark: (chain, signal) =>
+      inTurn(async () => {
+        const payload = `*raw\n${transactionsOf({ ...NO_DIFFERENCE, stale: [chain] }, sizes).flat().join('\n')}\nCOMMIT\n`;
+        await kernel.commit(payload, { timeoutMs: COMMIT_TIMEOUT_MS, ...(signal === undefined ? {} : { signal }) });
+      }),
     removeAll: (signal) =>
       inTurn(async () => {
         programmed = undefined;
+        believed = undefined;
         return await change((held) => new Map([...held.keys()].map((table) => [table, EMPTY])), signal);
       }),
     close: () => inTurn(() => kernel.close()),
@@ -98,8 +141,15 @@ const COMMIT_TIMEOUT_MS_PER_LINE = 5;
 
 const EMPTY: TableState = { chains: new Map(), jumps: [] };
 const NOTHING: ProgrammedTable = { chains: new Map(), jumps: [] };
+const NO_DIFFERENCE: TableDifference = { created: [], rewritten: [], inserted: [], jumps: [], stale: [] };
 
-function payloadOf(held: Programmed, desired: ReadonlyMap<string, TableState>, sizes: TransactionSizes): { payload: string; lines: number } {
+function driftOf({ held, believed, desired }: { held: Programmed; believed: Desired; desired: Desired }): string[] {
+  return [...desired].flatMap(([table, state]) =>
+    describeDrift({ table, held: held.get(table) ?? NOTHING, believed: believed.get(table) ?? EMPTY, desired: state }),
+  );
+}
+
+function payloadOf(held: Programmed, desired: Desired, sizes: TransactionSizes): { payload: string; lines: number } {
   const parts: string[] = [];
   let lines = 0;
   for (const [table, state] of desired) {
@@ -112,7 +162,7 @@ function payloadOf(held: Programmed, desired: ReadonlyMap<string, TableState>, s
 }
 
 /** A table whose jumps we could not find again, because they lead to no chain of ours, is a defect of the caller. */
-function checked(desired: IptablesState): ReadonlyMap<string, TableState> {
+function checked(desired: IptablesState): Desired {
   for (const table of TABLES) {
     const odd = desired[table].jumps.find((jump) => !targetsOwnChain(jump.rule));
     if (odd !== undefined) throw new ClawError('INTERNAL', `the rule \`${odd.rule}\` in ${odd.chain} does not jump to a chain of ours`);

@@ -1,4 +1,6 @@
 /** An iptables kernel in memory for unit tests: executes real restore input, refuses what it does not know, and fails on demand. */
+import type { Table } from '../../src/compile/kernel-state.ts';
+import type { ChainName } from '../../src/drivers/iptables-save.ts';
 import type { IptablesKernel } from '../../src/drivers/iptables.ts';
 
 const BUILTIN: Readonly<Record<string, readonly string[]>> = {
@@ -21,6 +23,7 @@ export class FakeIptables implements IptablesKernel {
   /** Called after each transaction, with the table. */
   onTransaction: (table: string) => void = () => undefined;
   saves = 0;
+  smallTableRules = Infinity;
   readonly payloads: string[] = [];
   readonly tables = new Map<string, Chains>(Object.entries(BUILTIN).map(([table, chains]) => [table, new Map(chains.map((chain) => [chain, []]))]));
 
@@ -38,8 +41,17 @@ export class FakeIptables implements IptablesKernel {
     return this.text();
   }
 
-  text(): string {
+  async saveTable(table: Table): Promise<string> {
+    return this.text([table]);
+  }
+
+  async listChain({ table, chain }: ChainName): Promise<readonly string[] | undefined> {
+    return this.tables.get(table)?.get(chain);
+  }
+
+  text(only: readonly string[] = [...this.tables.keys()]): string {
     return [...this.tables]
+      .filter(([table]) => only.includes(table))
       .map(([table, chains]) => {
         const declarations = [...chains.keys()].map((name) => `:${name} ${BUILTIN[table]?.includes(name) === true ? 'ACCEPT' : '-'} [0:0]`);
         const rules = [...chains].flatMap(([name, held]) => held.map((rule) => `-A ${name} ${rule}`.trimEnd()));

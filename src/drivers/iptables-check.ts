@@ -1,0 +1,53 @@
+/** Looks cheaply whether the tables still hold what we wrote; it never writes, and never reads a large table whole. */
+import type { Jump, Table, TableState } from '../compile/kernel-state.ts';
+import { chainDamage, describeDrift, describeJumps, summary } from './iptables-drift.ts';
+import { parseIptablesSave, type ProgrammedTable } from './iptables-save.ts';
+import type { IptablesKernel } from './iptables.ts';
+
+export interface TableCheck {
+  readonly believed: ReadonlyMap<string, TableState>;
+  readonly tables: readonly Table[];
+}
+
+/** What others changed in these tables, in words. Of a large table only our jumps and the chains that they lead to are looked at. */
+export async function checkTables(kernel: Reader, { believed, tables }: TableCheck, signal?: AbortSignal): Promise<string[]> {
+  const words: string[] = [];
+  // One after the other: what looks every few seconds shall never be seen in the load of a machine.
+  for (const table of tables) {
+    const state = believed.get(table);
+    if (state !== undefined) words.push(...(await checkTable(kernel, { table, state }, signal)));
+  }
+  return words;
+}
+
+type Reader = Pick<IptablesKernel, 'saveTable' | 'listChain' | 'smallTableRules'>;
+
+const NOTHING: ProgrammedTable = { chains: new Map(), jumps: [] };
+
+async function checkTable(kernel: Reader, { table, state }: { table: Table; state: TableState }, signal?: AbortSignal): Promise<string[]> {
+  if (countRules(state) <= kernel.smallTableRules) {
+    const held = parseIptablesSave(await kernel.saveTable(table, signal)).get(table) ?? NOTHING;
+    return describeDrift({ table, held, believed: state, desired: state });
+  }
+  const words: string[] = [];
+  for (const [chain, wanted] of Map.groupBy(state.jumps, (jump) => jump.chain)) {
+    const rules = (await kernel.listChain({ table, chain }, signal)) ?? [];
+    words.push(...describeJumps(wanted, { table, chain, rules: new Map(rules.map((rule, index) => [rule, index])) }));
+  }
+  for (const name of new Set(state.jumps.flatMap((jump) => targetsOf(jump, state)))) {
+    const damage = chainDamage(name, await kernel.listChain({ table, chain: name }, signal), state.chains.get(name) ?? []);
+    words.push(...summary(damage).map((text) => `${table}: ${text}`));
+  }
+  return words;
+}
+
+function countRules({ chains }: TableState): number {
+  let count = 0;
+  for (const rules of chains.values()) count += rules.length;
+  return count;
+}
+
+function targetsOf({ rule }: Jump, { chains }: TableState): string[] {
+  const target = rule.split(' ').at(-1) ?? '';
+  return chains.has(target) ? [target] : [];
+}
