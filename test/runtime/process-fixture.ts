@@ -1,6 +1,6 @@
 /** What the runtime's kernel tests share: a state directory, a network namespace per workload, a runtime, and its end. */
 import { strict as assert } from 'node:assert';
-import { mkdir, mkdtemp, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TestContext } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -76,9 +76,4 @@ export async function outputOf(fixture: Fixture, id: string, script: string, mor
 export async function pidsOf(mark: string): Promise<number[]> {
   const { stdout } = await run(['pgrep', '--full', '--', mark], { okExitCodes: [0, 1] });
   return stdout.split('\n').filter((line) => line !== '').map(Number);
-}
-
-export async function statusField(pid: number, name: string): Promise<string> {
-  const line = (await readFile(`/proc/${pid}/status`, 'utf8')).split('\n').find((one) => one.startsWith(`${name}:`));
-  return line?.split(/\s+/).slice(1).join(' ') ?? '';
 }
