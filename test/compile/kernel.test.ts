@@ -92,3 +92,17 @@ test('the same service with other endpoints gets other rules in the same chain',
   const chain = [...after.keys()].find((name) => name.startsWith('CLAW-S-')) ?? '';
   assert.deepEqual([before.get(chain)?.length, after.get(chain)?.length], [3, 2]);
 });
+
+test('forwarding between foreign networks is dropped last where the agent turned it on; a range of everything needs no match', () => {
+  const open: Node = { ...node, exposeTo: [cidr.parse('0.0.0.0/0')], dropForeignForwarding: true };
+  const { filter } = compile(desired({}), observed([]), open).iptables;
+  assert.deepEqual(filter.chains.get('CLAW-FOREIGN'), ['-m conntrack --ctstate NEW -j DROP']);
+  assert.deepEqual(
+    filter.jumps.filter(({ chain }) => chain === 'FORWARD').map(({ rule, place }) => [rule.split(' ').at(-1), place]),
+    [
+      ['CLAW-NETPOL', 'first'],
+      ['CLAW-FOREIGN', 'last'],
+    ],
+  );
+  assert.deepEqual(filter.chains.get('CLAW-OUTSIDE'), ['-j RETURN', '-j DROP']);
+});

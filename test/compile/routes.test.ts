@@ -51,6 +51,13 @@ test('of two ingresses with the same host and path the older one answers, whatev
   }
 });
 
+test('of two ingresses of the same moment the one that comes first by name answers, whatever their order', () => {
+  for (const names of [['a', 'b'], ['b', 'a']]) {
+    const state = desired({ ingresses: names.map((name) => ({ name, rules: [rule] })) });
+    assert.deepEqual(compileRoutes(state, endpointLookup(state, observed([]))).map(({ ingress }) => ingress), ['default/a']);
+  }
+});
+
 test('UDP flows whose endpoint went, or turned unhealthy, are stale; TCP is not among them', () => {
   const workloads = [aWorkload({ name: 'a' }), aWorkload({ name: 'b', id: '0000000b', ip: '10.200.1.3' })];
   const services = [
