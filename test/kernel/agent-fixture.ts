@@ -239,11 +239,6 @@ export async function processesRunning(text: string): Promise<number[]> {
   return lines.filter(({ line }) => line.includes(text)).map(({ pid }) => pid);
 }
 
-/** What the agent has logged. */
-export function agentLog(): Promise<string> {
-  return readFile(AGENT_LOG, 'utf8');
-}
-
 function agentLogger() {
   return pino({ level: 'info' }, pino.destination({ dest: AGENT_LOG, mkdir: true, sync: true }));
 }
