@@ -3,6 +3,7 @@ import { mkdir } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { Logger } from 'pino';
 import { openAuditLog } from './audit.ts';
+import { compileNodeNetwork } from './compile/links.ts';
 import { readConfig, type Config } from './config.ts';
 import { dispatch, type Door } from './dispatch.ts';
 import { openConntrack } from './drivers/conntrack.ts';
@@ -20,6 +21,8 @@ import { openNode } from './node-identity.ts';
 import { createEndpointCache } from './observed/endpoint-cache.ts';
 import { createObservedState } from './observed/observed-state.ts';
 import { takeOver } from './reconcile/adoption.ts';
+import { openDriftLog } from './reconcile/drift-log.ts';
+import { watchDrift } from './reconcile/drift.ts';
 import { startLoop } from './reconcile/loop.ts';
 import { startWorkloadController } from './reconcile/workloads.ts';
 import { openConfinedProxy } from './runtime/confined-proxy.ts';
@@ -29,6 +32,9 @@ import { openSqliteStore } from './store/sqlite.ts';
 import { groupId, openAgentSocket, refuseTakenSocket } from './surfaces/agent-socket.ts';
 import { createPeerLookup } from './surfaces/peer.ts';
 import { version } from './version.ts';
+
+/** The one that is tested end to end. */
+const BACKEND = 'nft';
 
 export interface AgentOptions {
   readonly mode: 'host' | 'sandbox';
@@ -87,11 +93,13 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
   const observed = createObservedState();
   const endpointsOf = createEndpointCache(view.state, observed.state);
 
-  const iptables = openIptables({ backend: 'nft' });
+  const driftLog = openDriftLog(logger);
+  const onRepaired = (words: readonly string[]): void => driftLog.repaired(words);
+  const iptables = openIptables({ backend: BACKEND, onRepaired });
   opened.defer(() => iptables.close());
   const conntrack = openConntrack();
   const links = openLinks();
-  const drivers = { nodeNetwork: openNodeNetwork(), ipset: openIpset(), iptables, conntrack };
+  const drivers = { nodeNetwork: openNodeNetwork(), ipset: openIpset({ onRepaired }), iptables, conntrack };
 
   const socketDir = dirname(socketPath);
   await mkdir(socketDir, { recursive: true, mode: 0o755 });
@@ -139,8 +147,8 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
     health: () => {
       const { revision, failure } = loop.kernelStatus();
       return {
-        kernel: { inSync: failure === undefined, backend: 'nft', revision, ...(failure === undefined ? {} : { reason: failure }) },
-        drift: { repairs: 0 },
+        kernel: { inSync: failure === undefined, backend: BACKEND, revision, ...(failure === undefined ? {} : { reason: failure }) },
+        drift: driftLog.status(),
         ingress: proxy.status(),
         storeDriver: 'sqlite',
       };
@@ -172,6 +180,21 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
   };
   const { enforced, reason } = await loop.programmed(view.state.revision, signal);
   if (!enforced) logger.error({ reason }, 'the kernel could not be programmed; the agent goes on trying');
+  const drift = watchDrift({
+    backend: BACKEND,
+    iptables,
+    ipset: drivers.ipset,
+    nodeNetwork: drivers.nodeNetwork,
+    desired: () => ({ nodeNetwork: compileNodeNetwork(node), links: workloads.settledLinks() }),
+    ensureLink: (link, until) => workloads.repairLink(link, until),
+    resync: () => {
+      loop.resync();
+      return loop.programmed(view.state.revision, signal);
+    },
+    log: driftLog,
+    logger,
+  });
+  opened.defer(() => drift.close());
   const socket = await openAgentSocket({
     path: socketPath,
     gid: mode === 'host' ? await groupId(config.socketGroup) : undefined,

@@ -33,6 +33,10 @@ export interface WorkloadController {
   started(id: string, signal: AbortSignal): Promise<void>;
   /** Resolves with the revision at which the workload's record was removed. */
   removed(id: string, signal: AbortSignal): Promise<number>;
+  /** The links that have to exist now: not those of workloads that are being started or stopped. */
+  settledLinks(): readonly WorkloadLink[];
+  /** Repairs one of these, unless its workload is being acted on by now. */
+  repairLink(link: WorkloadLink, signal: AbortSignal): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -137,6 +141,9 @@ export function startWorkloadController(options: WorkloadControllerOptions): Wor
     }
   };
 
+  const stoppingIds = (): ReadonlySet<string> => new Set([...view.state.workloads.values()].filter(({ stopping }) => stopping).map(({ id }) => id));
+  const isSettled = (id: string): boolean => startedIds.has(id) && !acts.has(id) && !stoppingIds().has(id);
+
   const waitUntil = <Found>(find: () => Found | undefined, signal: AbortSignal): Promise<Found> =>
     new Promise((resolve, reject) => {
       if (signal.aborted) return reject(signal.reason);
@@ -173,6 +180,22 @@ export function startWorkloadController(options: WorkloadControllerOptions): Wor
       await waitUntil(() => (startedIds.has(id) || observed.state.workloads.get(id)?.state === 'failed' ? true : undefined), signal);
     },
     removed: (id, signal) => waitUntil(() => removedAt.get(id), signal),
+    settledLinks: () => compileLinks(node, view.state.workloads.values()).filter(({ id }) => isSettled(id)),
+    repairLink: async (link, signal) => {
+      if (!isSettled(link.id)) return;
+      const repairing = links.ensure(link, signal).then(() => undefined);
+      // A stop that is asked for meanwhile waits for it, or the link would come back after its end.
+      acts.set(
+        link.id,
+        repairing
+          .catch(() => undefined)
+          .finally(() => {
+            acts.delete(link.id);
+            look();
+          }),
+      );
+      await repairing;
+    },
     close: async () => {
       ended.abort();
       for (const { timer } of failures.values()) clearTimeout(timer);

@@ -36,6 +36,7 @@ interface Program {
 // mount, setpriv and the rest of util-linux are in the smallest Debian; iproute2, procps and what follows are not.
 const PROGRAMS: readonly Program[] = [
   { argv: ['iptables', '--version'], package: 'iptables', purpose: 'programs services and isolation' },
+  { argv: ['nft', '--version'], package: 'nftables', purpose: 'tells when others change rules' },
   { argv: ['ipset', '--version'], package: 'ipset', purpose: 'sets of addresses in rules' },
   { argv: ['ip', '-V'], package: 'iproute2', purpose: 'interfaces, routes, network namespaces' },
   { argv: ['conntrack', '--version'], package: 'conntrack', purpose: 'ends connections to endpoints that are gone' },
