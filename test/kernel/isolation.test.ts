@@ -113,9 +113,12 @@ test('an interface of our name that the agent does not know is dropped in every 
     }
     for (const from of [inServer, outside.client]) assert.equal((await from.tcp(address, 8080, { timeoutMs: 300 })).error, 'SILENT');
   };
-  const earlier = await packets('raw', 'CLAW-SPOOF -j DROP');
+  // A workload whose id happens to begin with the same digit brings a second level of the dispatch, which drops it then.
+  const sameDigit = [server, other].some(({ id }) => id.startsWith('d'));
+  const drop = sameDigit ? 'CLAW-SPOOF-d -j DROP' : 'CLAW-SPOOF -j DROP';
+  const earlier = await packets('raw', drop);
   await silent();
-  assert.ok((await packets('raw', 'CLAW-SPOOF -j DROP')) > earlier);
+  assert.ok((await packets('raw', drop)) > earlier);
   await agent.close();
   await silent();
   assert.deepEqual(answered(await inOther.tcp(server.ip, 8080)), { name: 'server', peer: other.ip }, 'known ones are not dropped meanwhile');

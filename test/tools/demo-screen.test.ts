@@ -58,7 +58,7 @@ test('steps are numbered', () => {
 });
 
 test('colour is for terminals, and not where NO_COLOR is set', (t) => {
-  const before = { NO_COLOR: process.env['NO_COLOR'], FORCE_COLOR: process.env['FORCE_COLOR'], TERM: process.env['TERM'] };
+  const before = { NO_COLOR: process.env['NO_COLOR'], FORCE_COLOR: process.env['FORCE_COLOR'], TERM: process.env['TERM'], CI: process.env['CI'] };
   t.after(() => {
     for (const [name, value] of Object.entries(before)) {
       if (value === undefined) delete process.env[name];
@@ -67,6 +67,8 @@ test('colour is for terminals, and not where NO_COLOR is set', (t) => {
   });
   delete process.env['NO_COLOR'];
   delete process.env['FORCE_COLOR'];
+  // Node takes most CI systems for terminals without colours.
+  delete process.env['CI'];
   process.env['TERM'] = 'xterm-256color';
   const draw = (screen: ReturnType<typeof createScreen>): void => screen.seen('fine');
   assert.ok(shown(draw, { isTTY: true }).includes('\u001B['));
