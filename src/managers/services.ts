@@ -91,17 +91,9 @@ export function serviceManager(world: World) {
 
     endpoints: async (input: Named) => {
       const service = find(input);
-      const endpoints = world.endpointsOf(service);
-      return {
-        answer: {
-          namespace: service.namespace,
-          name: service.name,
-          clusterIp: service.clusterIp,
-          total: endpoints.length,
-          healthy: endpoints.filter((endpoint) => endpoint.healthy).length,
-          endpoints: endpoints.map((endpoint) => liveEndpoint(endpoint)),
-        },
-      };
+      const { namespace, name, clusterIp, endpoints: total, healthy } = summary(world, service);
+      const endpoints = world.endpointsOf(service).map((endpoint) => liveEndpoint(endpoint));
+      return { answer: { namespace, name, clusterIp, total, healthy, endpoints } };
     },
   };
 }
