@@ -6,17 +6,31 @@ import { run } from '../drivers/exec.ts';
 
 /**
  * A lookup that gives `uid 0 clawnode.js[4711]`, or `unknown`: the other end may have gone, or be in a pid namespace that this
- * one does not see. Connections that come together share one `ss`.
+ * one does not see. Connections that come while one `ss` runs share the next.
  */
 export function createPeerLookup(): (socket: Socket) => Promise<string> {
+  let running: Promise<string> | undefined;
   let next: Promise<string> | undefined;
-  const listing = (): Promise<string> => {
-    next ??= (async () => {
-      // Whoever connects until the listing begins is in it.
-      await new Promise(setImmediate);
-      next = undefined;
+  const list = async (): Promise<string> => {
+    try {
       return (await run(['ss', '-xpH'], { timeoutMs: 2000 })).stdout;
-    })();
+    } finally {
+      running = undefined;
+    }
+  };
+  /** One at a time: whoever connects while one runs is not in it and shares the next. */
+  const listing = (): Promise<string> => {
+    if (running === undefined) {
+      running = list();
+      return running;
+    }
+    next ??= running
+      .catch(() => '')
+      .then(() => {
+        next = undefined;
+        running = list();
+        return running;
+      });
     return next;
   };
   return async (socket) => {
