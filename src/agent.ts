@@ -175,7 +175,7 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
     audit,
     programmed: (revision, until) => loop.programmed(revision, until),
     isProgrammed: (revision) => loop.isProgrammed(revision),
-    served: (revision, until) => loop.served(revision, until),
+    served: (revision, until, withinMs) => loop.served(revision, until, withinMs),
     isServed: (revision) => loop.isServed(revision),
   };
   const { enforced, reason } = await loop.programmed(view.state.revision, signal);

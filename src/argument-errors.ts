@@ -25,7 +25,8 @@ export function invalidArguments(tool: Tool, error: z.ZodError): ClawError {
       cause: error,
     });
   }
-  const path = pathText(issue.path);
+  // The name of a variable may be a whole `NAME=secret`.
+  const path = pathText(issue.path[0] === 'env' ? ['env'] : issue.path);
   return new ClawError('INVALID_ARGUMENT', `${path === '' ? 'the arguments' : path}: ${wordsOf(issue)}${more}`, {
     ...(path === '' ? {} : { path }),
     hint: hintFor(issue) ?? argumentsOf(tool),
@@ -60,8 +61,18 @@ function wordsOf(issue: z.core.$ZodIssue): string {
   // Environment variables are where secrets live: their values are never repeated.
   if (issue.path[0] === 'env') return issue.message.replace(/^Invalid input: /, '');
   const words = issue.message.replace(/^(Invalid (input|option)|Too (small|big)): /, '').replace('expected record', 'expected an object');
-  const value = JSON.stringify(issue.input) ?? typeof issue.input;
+  // The arguments as a whole may hold anything, secrets too.
+  if (issue.path.length === 0) return words;
+  const value = textOf(issue.input);
   return words.includes(value) ? words : `${words}, got ${value.length > MAX_SHOWN ? `${value.slice(0, MAX_SHOWN - 3)}...` : value}`;
+}
+
+function textOf(value: unknown): string {
+  try {
+    return JSON.stringify(value) ?? typeof value;
+  } catch {
+    return 'something nested too deep to be shown';
+  }
 }
 
 function pathText(path: readonly PropertyKey[]): string {

@@ -62,8 +62,11 @@ async function line({ command, params, caller, effect, durationMs, revision, err
 }
 
 function withoutSecrets(params: unknown): unknown {
+  // What is no object of arguments is none of ours, and may be anything.
+  if (typeof params !== 'object' || params === null || Array.isArray(params)) return params === undefined ? null : '...';
   try {
-    const text = JSON.stringify(params, (key: string, value: unknown) => (key === 'env' ? concealed(value) : value));
+    // Also a misspelled `environment` or `Env` that is refused.
+    const text = JSON.stringify(params, (key: string, value: unknown) => (/^env/i.test(key) ? concealed(value) : value));
     if (text === undefined) return null;
     return text.length > MAX_PARAMS ? `${text.slice(0, MAX_PARAMS)}...` : JSON.parse(text);
   } catch {
@@ -75,5 +78,5 @@ function withoutSecrets(params: unknown): unknown {
 /** The names of variables without their values; of anything else in their place nothing, for it may be a secret too. */
 function concealed(value: unknown): unknown {
   if (typeof value !== 'object' || value === null || Array.isArray(value)) return '...';
-  return Object.fromEntries(Object.keys(value).map((name) => [name, '...']));
+  return Object.fromEntries(Object.keys(value).map((name) => [/^\w+$/.test(name) ? name : '...', '...']));
 }

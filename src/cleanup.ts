@@ -4,9 +4,9 @@ import { dirname, resolve } from 'node:path';
 import { openIpset } from './drivers/ipset.ts';
 import { openIptables } from './drivers/iptables.ts';
 import { openLinks } from './drivers/link.ts';
-import { isForwarding, openNodeNetwork, turnForwardingOff } from './drivers/node-network.ts';
+import { openNodeNetwork } from './drivers/node-network.ts';
 import { ClawError } from './errors.ts';
-import { turnedForwardingOn } from './node-identity.ts';
+import { restoreForwarding } from './node-identity.ts';
 import { stopConfinedProcess } from './runtime/confined-process.ts';
 import { openProcessRuntime } from './runtime/process.ts';
 import { KERNEL_LOCK_DIRECTORY, takeKernel, takeStateDirectory } from './state-directory.ts';
@@ -55,15 +55,18 @@ async function removeEverything({ stateDir, socketPath }: CleanupOptions, signal
     const links = openLinks();
     const { interfaces, netns } = await links.list();
     const ids = new Set([...interfaces.map((name) => name.replace(/^clawv/, '')), ...netns.map((name) => name.replace(/^claw-/, ''))]);
-    for (const id of ids) await links.remove({ hostInterface: `clawv${id}`, netns: `claw-${id}` }, signal);
+    const failures: unknown[] = [];
+    for (const id of ids) await links.remove({ hostInterface: `clawv${id}`, netns: `claw-${id}` }, signal).catch((error: unknown) => failures.push(error));
     const iptables = openIptables({ backend: 'nft' });
     const { written: ruleLines } = await iptables.removeAll(signal);
     await iptables.close();
     // Sets after rules: the kernel keeps a set that a rule refers to.
     const { written: ipsets } = await openIpset().removeAll(signal);
     const { written: addressesAndRoutes } = await openNodeNetwork().removeAll(signal);
-    const forwardingTurnedOff = (await turnedForwardingOn(directory.identity)) && (await isForwarding());
-    if (forwardingTurnedOff) await turnForwardingOff();
+    const forwardingTurnedOff = await restoreForwarding(directory.identity);
+    const [stuck] = failures;
+    // Everything else is gone by now.
+    if (stuck !== undefined) throw stuck;
     return { workloads, interfaces: interfaces.length, networkNamespaces: netns.length, ruleLines, ipsets, addressesAndRoutes, forwardingTurnedOff };
   } finally {
     directory.release();

@@ -18,7 +18,7 @@ export interface Door {
   /** The same without waiting. */
   isProgrammed(revision: number): Enforcement;
   /** The same for the routes of the ingress proxy. */
-  served(revision: number, signal: AbortSignal): Promise<Enforcement>;
+  served(revision: number, signal: AbortSignal, withinMs?: number): Promise<Enforcement>;
   isServed(revision: number): Enforcement;
 }
 
@@ -77,11 +77,16 @@ async function runTool(door: Door, tool: Tool, { params, signal }: ToolCall) {
   return { answer: { ...answer, ...enforcement }, revision };
 }
 
+/** So long a change of services or workloads waits for the proxy to follow: it does in a few ms, and if not, the kernel counts. */
+const PROXY_FOLLOWS_MS = 300;
+
 /** What an ingress says is in force once the proxy serves it; everything else once the kernel holds it. */
-function enforcementOf(door: Door, tool: Tool, { revision, signal }: { revision: number; signal: AbortSignal }): Promise<Enforcement> | Enforcement {
+async function enforcementOf(door: Door, tool: Tool, { revision, signal }: { revision: number; signal: AbortSignal }): Promise<Enforcement> {
   const ingress = tool.toolset === 'ingress';
   if (tool.effect === 'read') return ingress ? door.isServed(revision) : door.isProgrammed(revision);
-  return ingress ? door.served(revision, signal) : door.programmed(revision, signal);
+  if (ingress) return door.served(revision, signal);
+  const [inKernel] = await Promise.all([door.programmed(revision, signal), door.served(revision, signal, PROXY_FOLLOWS_MS)]);
+  return inKernel;
 }
 
 function requireTool(command: string): Tool {

@@ -4,8 +4,8 @@ import { hostname } from 'node:os';
 import { z } from 'zod';
 import { findOverlap } from './compile/range-overlap.ts';
 import type { Config } from './config.ts';
-import { isForwarding } from './drivers/node-network.ts';
-import { systemAddressesAndRoutes, underlayMtu } from './drivers/system-network.ts';
+import { isForwarding, turnForwardingOff } from './drivers/node-network.ts';
+import { foreignForwardingIsClosed, systemAddressesAndRoutes, underlayMtu } from './drivers/system-network.ts';
 import { ClawError } from './errors.ts';
 import { name } from './model/name.ts';
 import { nodeSubnet, ranges, type Node } from './model/node.ts';
@@ -18,8 +18,8 @@ const identity = z.strictObject({
   id: name,
   number: z.int(),
   ranges,
-  /** Whether the machine forwarded before the first agent came. */
-  forwarded: z.boolean(),
+  /** Whether the machine forwarded before an agent came, since it was booted. Gone after a cleanup. */
+  forwarding: z.strictObject({ boot: z.string(), before: z.boolean() }).optional(),
 });
 type Identity = z.infer<typeof identity>;
 
@@ -46,7 +46,7 @@ export async function openNode(options: NodeOptions, signal: AbortSignal): Promi
     id: checkedName(options.nodeId ?? config.nodeId ?? kept?.id ?? fromHostName(hostname())),
     number: config.nodeNumber,
     ranges: config.ranges,
-    forwarded: kept?.forwarded ?? (await isForwarding()),
+    forwarding: await forwardingBefore(kept, signal),
   };
   if (kept !== undefined && options.isInUse) refuseChange(kept, wanted);
   const place = nodeSubnet(wanted.ranges.workload, wanted.number);
@@ -65,14 +65,30 @@ export async function openNode(options: NodeOptions, signal: AbortSignal): Promi
     ...place,
     mtu: (await underlayMtu(signal)) - WIREGUARD_OVERHEAD,
     exposeTo: config.exposeTo,
-    dropForeignForwarding: !wanted.forwarded && !config.routeForeign,
+    dropForeignForwarding: wanted.forwarding?.before === false && !config.routeForeign,
   };
 }
 
-/** Whether the agent turned forwarding on by itself on this machine; false when no agent ever ran with this state directory. */
-export async function turnedForwardingOn(file: string): Promise<boolean> {
+/** Turns forwarding off if it was off before the agent turned it on, and forgets that. False when there was nothing to do. */
+export async function restoreForwarding(file: string): Promise<boolean> {
   const kept = await readIdentity(file);
-  return kept !== undefined && !kept.forwarded;
+  if (kept === undefined) return false;
+  const { forwarding, ...rest } = kept;
+  await writeIdentity(file, rest);
+  if (forwarding?.before !== false || forwarding.boot !== (await bootId()) || !(await isForwarding())) return false;
+  await turnForwardingOff();
+  return true;
+}
+
+/** As it was kept, unless the machine was booted since; where nothing was kept, a rule of ours tells that it was off. */
+async function forwardingBefore(kept: Identity | undefined, signal: AbortSignal): Promise<Identity['forwarding']> {
+  const boot = await bootId();
+  if (kept?.forwarding?.boot === boot) return kept.forwarding;
+  return { boot, before: (await isForwarding()) && !(await foreignForwardingIsClosed(signal)) };
+}
+
+async function bootId(): Promise<string> {
+  return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
 }
 
 async function readIdentity(file: string): Promise<Identity | undefined> {

@@ -2,6 +2,7 @@
 import type { ForeignRange } from '../compile/range-overlap.ts';
 import { cidr, fromNumber, toNumber, ipv4, type Cidr } from '../model/address.ts';
 import { MESH_INTERFACE, WORKLOAD_INTERFACE_PREFIX } from '../model/node.ts';
+import { run } from './exec.ts';
 import { OWN_PROTOCOL, readIpState } from './ip-command.ts';
 import { OWN_ADDRESS_LABEL } from './node-network.ts';
 
@@ -30,6 +31,12 @@ export async function underlayMtu(signal?: AbortSignal): Promise<number> {
   const { interfaces, routes } = await readIpState({ signal });
   const underlay = routes.find(({ dst }) => dst === 'default')?.dev;
   return interfaces.find(({ name }) => name === underlay)?.mtu ?? DEFAULT_MTU;
+}
+
+/** Whether an agent before this one left the chain that drops forwarding between foreign networks. */
+export async function foreignForwardingIsClosed(signal?: AbortSignal): Promise<boolean> {
+  const { exitCode } = await run(['iptables-nft', '-S', 'CLAW-FOREIGN'], { okExitCodes: [0, 1, 2, 3, 4], ...(signal === undefined ? {} : { signal }) });
+  return exitCode === 0;
 }
 
 function isOurs(device: string | undefined): boolean {

@@ -32,8 +32,8 @@ export interface Loop {
   /** Waits until the kernel holds the revision, or is known not to. */
   programmed(revision: number, signal: AbortSignal): Promise<Enforcement>;
   isProgrammed(revision: number): Enforcement;
-  /** The same for the proxy's routes. */
-  served(revision: number, signal: AbortSignal): Promise<Enforcement>;
+  /** The same for the proxy's routes, but not longer than `withinMs`: a hung proxy must not hold up who asks. */
+  served(revision: number, signal: AbortSignal, withinMs?: number): Promise<Enforcement>;
   isServed(revision: number): Enforcement;
   kernelStatus(): PassesStatus;
   /** Takes nothing for granted any more: the next pass, which begins at once, reads the kernel first. */
@@ -42,6 +42,9 @@ export interface Loop {
   feedAgain(): void;
   close(): Promise<void>;
 }
+
+/** What a proxy that works takes at the very most. */
+const SERVED_WITHIN_MS = 2500;
 
 export function startLoop(options: LoopOptions): Loop {
   const { node, view, observed, endpointsOf, drivers, logger } = options;
@@ -95,7 +98,14 @@ export function startLoop(options: LoopOptions): Loop {
   return {
     programmed: (revision, signal) => kernel.reached(revision, signal),
     isProgrammed: (revision) => kernel.isReached(revision),
-    served: (revision, signal) => routes.reached(revision, signal),
+    served: async (revision, signal, withinMs = SERVED_WITHIN_MS) => {
+      try {
+        return await routes.reached(revision, AbortSignal.any([signal, AbortSignal.timeout(withinMs)]));
+      } catch (error) {
+        if (signal.aborted) throw error;
+        return { enforced: false, reason: routes.status().failure ?? 'the ingress proxy has not taken it yet' };
+      }
+    },
     isServed: (revision) => routes.isReached(revision),
     kernelStatus: () => kernel.status(),
     resync: () => {

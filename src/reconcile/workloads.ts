@@ -19,6 +19,7 @@ export interface WorkloadControllerOptions {
   readonly runtime: ProcessRuntime;
   readonly links: {
     ensure(link: WorkloadLink, signal?: AbortSignal): Promise<unknown>;
+    list(): Promise<{ readonly netns: readonly string[] }>;
     remove(link: Pick<WorkloadLink, 'hostInterface' | 'netns'>, signal?: AbortSignal): Promise<unknown>;
   };
   readonly conntrack: { flush(entries: readonly ConntrackFlush[], signal?: AbortSignal): Promise<unknown> };
@@ -75,9 +76,19 @@ export function startWorkloadController(options: WorkloadControllerOptions): Wor
     // Its rules are proven before it has a network at all: a machine that has just booted holds no rule of ours, and would let everything pass.
     const { enforced, reason } = await loop.programmed(view.modRevision(recordKey('workloads', workload)), ended.signal);
     if (!enforced) throw new ClawError('KERNEL_REFUSED', `it is not started while its rules are not in force: ${reason ?? ''}`);
+    await endWithoutNamespace(workload, link);
     await links.ensure(link, ended.signal);
     observed.set(workload.id, observedOf(await runtime.start(processSpec(workload), ended.signal)));
     startedIds.add(workload.id);
+  };
+
+  /** A process whose network namespace lost its name can not be linked again: it would go on without a network. It is run anew. */
+  const endWithoutNamespace = async ({ id, namespace, name }: Workload, link: WorkloadLink): Promise<void> => {
+    const process = runtime.observe().get(id);
+    if (process?.state !== 'running' || (await links.list()).netns.includes(link.netns)) return;
+    logger.warn({ workload: `${namespace}/${name}` }, 'a workload lost its network namespace and is run anew');
+    observed.set(id, { state: 'restarting', restarts: process.restarts + 1, message: 'its network namespace was removed' });
+    await runtime.stop(id, { graceMs: STOP_GRACE_MS }, ended.signal);
   };
 
   const stop = async (workload: Workload): Promise<void> => {
@@ -182,6 +193,11 @@ export function startWorkloadController(options: WorkloadControllerOptions): Wor
     removed: (id, signal) => waitUntil(() => removedAt.get(id), signal),
     settledLinks: () => compileLinks(node, view.state.workloads.values()).filter(({ id }) => isSettled(id)),
     repairLink: async (link, signal) => {
+      if (!isSettled(link.id)) return;
+      if (!(await links.list()).netns.includes(link.netns)) {
+        startedIds.delete(link.id);
+        return look();
+      }
       if (!isSettled(link.id)) return;
       const repairing = links.ensure(link, signal).then(() => undefined);
       // A stop that is asked for meanwhile waits for it, or the link would come back after its end.

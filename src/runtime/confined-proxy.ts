@@ -60,6 +60,10 @@ export async function openConfinedProxy(options: ConfinedProxyOptions): Promise<
       await mkdir(directory, { recursive: true, mode: 0o700 });
       await writeFile(startedAs.file, startedAs.text, { mode: 0o600 });
     },
+    stop: async () => {
+      await stopConfinedProcess(directory, { graceMs: 0 }, starting.signal);
+      await mkdir(directory, { recursive: true, mode: 0o700 });
+    },
     lastWords: async () => {
       if ((await readConfinedExit(directory)) === undefined) return undefined;
       const [line = 'it ended without a word'] = await readConfinedLog(directory, 1);

@@ -13,6 +13,8 @@ export interface IngressProxyOptions {
   readonly retireOutdated: () => Promise<void>;
   /** Starts the process, detached and confined, unless it runs; resolves once it was started, not once it serves. */
   readonly start: () => Promise<void>;
+  /** Ends it, hung or not. */
+  readonly stop: () => Promise<void>;
   /** Why it ended, in the proxy's own words; undefined while it runs. */
   readonly lastWords: () => Promise<string | undefined>;
   /** Called when the proxy was found dead: it is started again by the next `feed`. */
@@ -33,48 +35,62 @@ export interface IngressProxy {
 const WATCH_MS = 250;
 const START_TIMEOUT_MS = 10_000;
 const START_POLL_MS = 20;
-const CALL_TIMEOUT_MS = 5000;
+/** A look at its health is answered in a millisecond; a hundred thousand rules take it a second or two. */
+const HEALTH_TIMEOUT_MS = 1000;
+const FEED_TIMEOUT_MS = 5000;
+/** After so many unanswered looks in a row a proxy is taken for hung and replaced. */
+const MOST_UNANSWERED = 3;
 
-const health = z.object({ pid: z.int(), version: z.int().nullable() });
+const health = z.object({ pid: z.int(), version: z.int().nullable(), listening: z.array(z.string()) });
 type Health = z.infer<typeof health>;
 const applied = z.object({ version: z.int(), refused: z.array(z.object({ reason: z.string() })) });
 
 export function createIngressProxy(options: IngressProxyOptions): IngressProxy {
   const { controlSocket, port, logger } = options;
-  const client = new Client('http://proxy', { socketPath: controlSocket, headersTimeout: CALL_TIMEOUT_MS, connectTimeout: CALL_TIMEOUT_MS });
+  const client = new Client('http://proxy', { socketPath: controlSocket, connectTimeout: HEALTH_TIMEOUT_MS });
   const ended = new AbortController();
   /** What the running proxy has acknowledged. */
   let served: { readonly pid: number; readonly version: number; readonly routes: string } | undefined;
   let failure: string | undefined;
   let retired = false;
+  let unanswered = 0;
   let watching: Promise<void> | undefined;
 
-  const call = async (method: 'GET' | 'PUT', path: string, body?: string): Promise<unknown> => {
-    const answer = await client.request({ method, path, ...(body === undefined ? {} : { body }) });
+  const call = async (request: { method: 'GET' | 'PUT'; path: string; body?: string; timeoutMs: number }, signal: AbortSignal): Promise<unknown> => {
+    const { timeoutMs, ...rest } = request;
+    const answer = await client.request({ ...rest, headersTimeout: timeoutMs, bodyTimeout: timeoutMs, signal });
     const text = await answer.body.text();
     if (answer.statusCode !== 200) throw new ClawError('PROCESS_FAILED', `the ingress proxy answered ${answer.statusCode}: ${text.slice(0, 200)}`);
     return JSON.parse(text);
   };
 
-  const ask = async (): Promise<Health | undefined> => {
+  /** Undefined while there is no proxy that serves: nobody listens, it is just ending, or it does not listen for clients yet. */
+  const ask = async (signal: AbortSignal): Promise<Health | undefined> => {
     try {
-      return health.parse(await call('GET', '/v1/health'));
+      const answered = health.parse(await call({ method: 'GET', path: '/v1/health', timeoutMs: HEALTH_TIMEOUT_MS }, signal));
+      unanswered = 0;
+      return answered.listening.length === 0 ? undefined : answered;
     } catch (error) {
-      // Nobody listens: there is no proxy. Anything else is one that does not do its work.
-      if (error instanceof Error && 'code' in error && (error.code === 'ECONNREFUSED' || error.code === 'ENOENT')) return undefined;
-      throw error;
+      if (isGone(error)) return undefined;
+      unanswered += 1;
+      throw isTimeout(error) ? new ClawError('TIMEOUT', 'the ingress proxy does not answer') : error;
     }
   };
 
   const ensure = async (signal: AbortSignal): Promise<Health> => {
     if (!retired) await options.retireOutdated();
     retired = true;
-    const running = await ask();
+    if (unanswered >= MOST_UNANSWERED) {
+      logger.warn('the ingress proxy is hung and is replaced');
+      await options.stop();
+      unanswered = 0;
+    }
+    const running = await ask(signal);
     if (running !== undefined) return running;
     const deadline = AbortSignal.timeout(START_TIMEOUT_MS);
     await options.start();
     while (!deadline.aborted) {
-      const started = await ask();
+      const started = await ask(signal);
       if (started !== undefined) return started;
       const words = await options.lastWords();
       if (words !== undefined) throw new ClawError('PROCESS_FAILED', `the ingress proxy does not run: ${words}`);
@@ -89,10 +105,12 @@ export function createIngressProxy(options: IngressProxyOptions): IngressProxy {
   const watch = async (): Promise<void> => {
     while (!ended.signal.aborted) {
       await delay(WATCH_MS, undefined, { signal: ended.signal });
-      if (served === undefined) continue;
-      const running = await ask().catch(() => undefined);
-      if (running?.pid === served.pid) continue;
-      logger.warn({ pid: served.pid }, 'the ingress proxy is gone');
+      const watched = served;
+      if (watched === undefined) continue;
+      const running = await ask(ended.signal).catch(() => undefined);
+      // A feed may have gone on meanwhile, and knows more.
+      if (served !== watched || running?.pid === watched.pid) continue;
+      logger.warn({ pid: watched.pid }, 'the ingress proxy is gone or does not answer');
       served = undefined;
       options.onLost();
     }
@@ -105,14 +123,17 @@ export function createIngressProxy(options: IngressProxyOptions): IngressProxy {
       try {
         const { pid, version } = served ?? (await ensure(signal));
         const next = (version ?? 0) + 1;
-        const { refused } = applied.parse(await call('PUT', '/v1/routes', `{"version":${next},"routes":${text}}`));
+        const { refused } = applied.parse(
+          await call({ method: 'PUT', path: '/v1/routes', body: `{"version":${next},"routes":${text}}`, timeoutMs: FEED_TIMEOUT_MS }, signal),
+        );
         for (const { reason } of refused) logger.error({ reason }, 'the ingress proxy refused a route');
         served = { pid, version: next, routes: text };
         failure = undefined;
       } catch (error) {
         served = undefined;
-        failure = error instanceof Error ? error.message : String(error);
-        throw error;
+        const words = isGone(error) ? await options.lastWords() : undefined;
+        failure = words === undefined ? reasonOf(error) : `the ingress proxy does not run: ${words}`;
+        throw new ClawError('PROCESS_FAILED', failure, { cause: error });
       }
       watching ??= watch().catch((error: unknown) => {
         if (!ended.signal.aborted) logger.error({ err: error }, 'the ingress proxy is no longer watched');
@@ -130,4 +151,21 @@ export function createIngressProxy(options: IngressProxyOptions): IngressProxy {
       await client.destroy();
     },
   };
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : undefined;
+}
+
+function isGone(error: unknown): boolean {
+  return ['ECONNREFUSED', 'ENOENT', 'ECONNRESET', 'EPIPE', 'UND_ERR_SOCKET'].some((code) => code === codeOf(error));
+}
+
+function isTimeout(error: unknown): boolean {
+  return ['UND_ERR_HEADERS_TIMEOUT', 'UND_ERR_BODY_TIMEOUT', 'UND_ERR_CONNECT_TIMEOUT'].some((code) => code === codeOf(error));
+}
+
+function reasonOf(error: unknown): string {
+  if (isTimeout(error)) return 'the ingress proxy does not answer';
+  return error instanceof Error ? error.message : String(error);
 }

@@ -48,3 +48,13 @@ test('an interface that somebody deleted comes back, and its workload with it', 
   await until('the workload answers', async () => answered(await host.tcp(server.ip, 8080)));
   assert.equal(answered(await inside(server).tcp(vip, 80)).name, 'server');
 });
+
+test('a workload whose network namespace lost its name is run anew, with a network that works', async () => {
+  await run(['ip', 'netns', 'del', server.netns]);
+  // Nothing tells of a name that goes; what is looked at next shows it.
+  await run(['ip', 'link', 'add', 'anything', 'type', 'veth']);
+  await until('it is told', async () => assert.match(status.parse(await agent.invoke('network.status')).drift.last ?? '', /namespace/));
+  await until('the VIP answers', async () => answered(await host.tcp(vip, 80)));
+  await until('the workload reaches others', async () => answered(await inside(server).tcp(vip, 80)));
+  await run(['ip', 'link', 'del', 'anything']);
+});

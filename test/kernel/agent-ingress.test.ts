@@ -2,7 +2,7 @@
 import { strict as assert } from 'node:assert';
 import { request } from 'node:http';
 import { after, afterEach, before, test } from 'node:test';
-import { closeEverything, openTestAgent, serverCommand, until, type TestAgent } from './agent-fixture.ts';
+import { closeEverything, openTestAgent, processesRunning, serverCommand, until, type TestAgent } from './agent-fixture.ts';
 import { enterNamespace } from './namespace.ts';
 
 const PORT = 8443;
@@ -68,6 +68,26 @@ test('an ingress before its service: 503 and a warning, until the service and it
   assert.equal((await get('www.example.com')).status, 503);
   await agent.invoke('ingress.delete', { name: 'in' });
   assert.equal((await get('www.example.com')).status, 404);
+});
+
+test('a hung proxy delays no service, is told, and is replaced', async () => {
+  await httpService('web');
+  await agent.invoke('ingress.create', { name: 'in', rules: [{ host: 'www.example.com', service: 'web' }] });
+  // Its supervisor and its PID 1 were started before it.
+  const hung = Math.max(...(await processesRunning('proxy/main.ts')));
+  process.kill(hung, 'SIGSTOP');
+  const startedAt = performance.now();
+  const service = await agent.invoke('service.create', { name: 'other', port: 80 });
+  assert.equal(service['enforced'], true);
+  assert.ok(performance.now() - startedAt < 2000);
+  const { enforced, reason } = await agent.invoke('ingress.create', { name: 'second', rules: [{ host: 'second.example.com', service: 'web' }] });
+  assert.equal(enforced, false);
+  assert.match(String(reason), /^the ingress proxy (does not answer|has not taken it yet)$/);
+  await until('another proxy serves both', async () => {
+    assert.equal((await get('www.example.com')).body, 'web /');
+    assert.equal((await get('second.example.com')).body, 'web /');
+  });
+  assert.ok(!(await processesRunning('proxy/main.ts')).includes(hung));
 });
 
 test('no request fails while rules change and while the agent restarts', async () => {
