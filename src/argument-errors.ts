@@ -25,8 +25,7 @@ export function invalidArguments(tool: Tool, error: z.ZodError): ClawError {
       cause: error,
     });
   }
-  // The name of a variable may be a whole `NAME=secret`.
-  const path = pathText(issue.path[0] === 'env' ? ['env'] : issue.path);
+  const path = pathText(isSecret(issue.path) ? issue.path.slice(0, 1) : issue.path);
   return new ClawError('INVALID_ARGUMENT', `${path === '' ? 'the arguments' : path}: ${wordsOf(issue)}${more}`, {
     ...(path === '' ? {} : { path }),
     hint: hintFor(issue) ?? argumentsOf(tool),
@@ -65,6 +64,11 @@ function wordsOf(issue: z.core.$ZodIssue): string {
   if (issue.path.length === 0) return words;
   const value = textOf(issue.input);
   return words.includes(value) ? words : `${words}, got ${value.length > MAX_SHOWN ? `${value.slice(0, MAX_SHOWN - 3)}...` : value}`;
+}
+
+/** What was meant to be the name of a variable may be a whole `NAME=secret`. */
+function isSecret([argument, name]: readonly PropertyKey[]): boolean {
+  return argument === 'env' && name !== undefined && !/^\w{1,40}$/.test(String(name));
 }
 
 function textOf(value: unknown): string {
