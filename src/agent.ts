@@ -91,7 +91,7 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
   const isInUse = view.state.services.size + view.state.workloads.size > 0;
   const node = await openNode({ config, nodeId: options.nodeId, file: stateDir.identity, isInUse }, signal);
   const observed = createObservedState();
-  const endpointsOf = createEndpointCache(view.state, observed.state);
+  const endpoints = createEndpointCache(view.state, observed.state);
 
   const driftLog = openDriftLog(logger);
   const onRepaired = (words: readonly string[]): void => driftLog.repaired(words);
@@ -126,7 +126,7 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
   opened.defer(() => proxy.close());
 
   const inheritedUdpFlows = await takeOver({ node, desired: view.state, links, runtime, observed, readTranslatedUdp, logger }, signal);
-  const loop = startLoop({ node, view, observed, endpointsOf, drivers, feedRoutes: (routes, until) => proxy.feed(routes, until), inheritedUdpFlows, logger });
+  const loop = startLoop({ node, view, observed, endpoints, drivers, feedRoutes: (routes, until) => proxy.feed(routes, until), inheritedUdpFlows, logger });
   opened.defer(() => loop.close());
 
   const world: World = {
@@ -135,7 +135,7 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
     version: version(),
     desired: view.state,
     observed: observed.state,
-    endpointsOf,
+    endpointsOf: endpoints.endpointsOf,
     processesAllowed: mode === 'sandbox' || config.workloads.process.enabled,
     allocations: (range) => view.allocations(range),
     modRevision: (key) => view.modRevision(key),

@@ -1,12 +1,12 @@
-/** Everything that this node's kernel shall hold, from the desired and the observed state. Pure: no I/O, no clock. */
+/** Everything that this node's kernel shall hold, from the desired and the observed state. No I/O, no clock. */
 import type { Desired } from '../model/observed.ts';
 import type { Node } from '../model/node.ts';
 import type { EndpointsOf } from './endpoints.ts';
-import type { IpsetState, IptablesState, NodeNetwork, WorkloadLink } from './kernel-state.ts';
+import type { IpsetState, IptablesState, Jump, NodeNetwork, TableState, WorkloadLink } from './kernel-state.ts';
 import { compileLinks, compileNodeNetwork } from './links.ts';
 import { compileHairpinSet, compileMasquerade } from './masquerade.ts';
 import { compileFilter, compileRaw } from './netpol.ts';
-import { compileServices, SERVICES_CHAIN } from './services.ts';
+import { servicesCompiler, SERVICES_CHAIN } from './services.ts';
 
 export interface KernelState {
   readonly nodeNetwork: NodeNetwork;
@@ -15,28 +15,54 @@ export interface KernelState {
   readonly iptables: IptablesState;
 }
 
+export interface KernelCompiler {
+  /**
+   * The whole state, the same whatever was compiled before. What did not change since the call before is the same object.
+   * `changedServices` names the record keys of services that may differ, by themselves or in their endpoints; undefined: any.
+   */
+  compile(desired: Desired, endpointsOf: EndpointsOf, changedServices?: Iterable<string>): KernelState;
+}
+
+/** One change among thousands of services costs what that service costs. */
+export function kernelCompiler(node: Node): KernelCompiler {
+  const nodeNetwork = compileNodeNetwork(node);
+  const services = servicesCompiler(node.ranges.clusterIp);
+  const natOf = natTable(node);
+  let workloads: WorkloadPart | undefined;
+  return {
+    compile: (desired, endpointsOf, changedServices) => {
+      if (workloads?.generation !== desired.workloadGeneration) workloads = compileWorkloads(node, desired);
+      const { links, ipsets, raw, filter } = workloads;
+      const nat = natOf(services.compile({ services: desired.services, endpointsOf, changed: changedServices }));
+      return { nodeNetwork, links, ipsets, iptables: { raw, filter, nat } };
+    },
+  };
+}
+
+/** The same for one state alone. */
 export function compileKernel(node: Node, desired: Desired, endpointsOf: EndpointsOf): KernelState {
-  const links = compileLinks(node, desired.workloads.values());
+  return kernelCompiler(node).compile(desired, endpointsOf);
+}
+
+interface WorkloadPart extends Pick<KernelState, 'links' | 'ipsets'>, Pick<IptablesState, 'raw' | 'filter'> {
+  readonly generation: number;
+}
+
+function compileWorkloads(node: Node, { workloads, workloadGeneration }: Desired): WorkloadPart {
+  const links = compileLinks(node, workloads.values());
+  return { generation: workloadGeneration, links, ipsets: [compileHairpinSet(links)], raw: compileRaw(links), filter: compileFilter(node, links) };
+}
+
+function natTable(node: Node): (services: TableState['chains']) => TableState {
   const vips = node.ranges.clusterIp;
   const masquerade = compileMasquerade(node);
-  return {
-    nodeNetwork: compileNodeNetwork(node),
-    links,
-    ipsets: [compileHairpinSet(links)],
-    iptables: {
-      raw: compileRaw(links),
-      filter: compileFilter(node, links),
-      nat: {
-        chains: new Map([...masquerade.chains, ...compileServices(vips, desired.services.values(), endpointsOf)]),
-        jumps: [
-          ...['PREROUTING', 'OUTPUT'].map((chain) => ({
-            chain,
-            rule: `-d ${vips} -m comment --comment clawnode -j ${SERVICES_CHAIN}`,
-            place: 'first' as const,
-          })),
-          ...masquerade.jumps,
-        ],
-      },
-    },
+  const jumps: readonly Jump[] = [
+    ...['PREROUTING', 'OUTPUT'].map((chain): Jump => ({ chain, rule: `-d ${vips} -m comment --comment clawnode -j ${SERVICES_CHAIN}`, place: 'first' })),
+    ...masquerade.jumps,
+  ];
+  let known: { readonly services: TableState['chains']; readonly table: TableState } | undefined;
+  return (services) => {
+    if (known?.services !== services) known = { services, table: { chains: new Map([...masquerade.chains, ...services]), jumps } };
+    return known.table;
   };
 }

@@ -7,10 +7,10 @@ import { OWN_CHAIN_PREFIX, type PlacedJump, type ProgrammedTable } from './iptab
 export interface TableDifference {
   /** Chains the table does not hold yet: no rule that is in force refers to them. */
   readonly created: readonly ChainRules[];
-  /** Chains whose rules differ; each is rewritten whole. */
+  /** Chains that are rewritten whole. */
   readonly rewritten: readonly ChainRules[];
-  /** `-I` lines for chains of ours that only get some rules more. */
-  readonly inserted: readonly string[];
+  /** `-D` and `-I` lines for chains of ours in which a few rules come or go. */
+  readonly edited: readonly string[];
   /** `-D`, `-I` and `-A` lines for foreign chains. */
   readonly jumps: readonly string[];
   /** Chains to delete. */
@@ -23,11 +23,11 @@ export interface ChainRules {
 }
 
 export function diffTable(programmed: ProgrammedTable, desired: TableState): TableDifference {
-  const { created, rewritten, inserted } = changedChains(programmed.chains, desired.chains);
+  const { created, rewritten, edited } = changedChains(programmed.chains, desired.chains);
   return {
     created,
     rewritten,
-    inserted,
+    edited,
     jumps: diffJumps(programmed.jumps, desired.jumps),
     stale: programmed.chains === desired.chains ? [] : [...programmed.chains.keys()].filter((name) => !desired.chains.has(name)),
   };
@@ -46,41 +46,46 @@ export function asProgrammed(desired: TableState): ProgrammedTable {
   return { chains: desired.chains, jumps };
 }
 
-function changedChains(programmed: ReadonlyMap<string, Rules>, desired: ReadonlyMap<string, Rules>): Pick<TableDifference, 'created' | 'rewritten' | 'inserted'> {
+function changedChains(programmed: ReadonlyMap<string, Rules>, desired: ReadonlyMap<string, Rules>): Pick<TableDifference, 'created' | 'rewritten' | 'edited'> {
   const created: ChainRules[] = [];
   const rewritten: ChainRules[] = [];
-  const inserted: string[] = [];
-  if (programmed === desired) return { created, rewritten, inserted };
+  const edited: string[] = [];
+  if (programmed === desired) return { created, rewritten, edited };
   for (const [name, rules] of desired) {
     const known = programmed.get(name);
     // The same array means the same rules, so that one change among thousands of chains costs microseconds.
     if (known === rules || (known !== undefined && sameRules(known, rules))) continue;
     // Declared under another name, a chain of somebody else's would be emptied, and one of ours never found again.
     if (!name.startsWith(OWN_CHAIN_PREFIX)) throw new ClawError('INTERNAL', `chain ${name} does not start with ${OWN_CHAIN_PREFIX}`);
-    const lines = known === undefined ? undefined : insertions(name, { known, rules });
-    if (lines !== undefined) inserted.push(...lines);
+    const lines = known === undefined ? undefined : edits(name, { known, rules });
+    if (lines !== undefined) edited.push(...lines);
     else (known === undefined ? created : rewritten).push({ name, rules });
   }
-  return { created, rewritten, inserted };
+  return { created, rewritten, edited };
 }
 
-/** More new rules than this, and the chain is rewritten: each insertion is looked up by its number. */
-const MOST_INSERTIONS = 16;
+/** More edits than this, and the chain is rewritten: each is looked up by its number. */
+const MOST_EDITS = 16;
 
 /**
- * The lines that make `known` into `rules` where nothing has to go, undefined where something has. A change that deletes no
- * rule leaves the kernel nothing to destroy; otherwise nf_tables makes the next change wait for an RCU grace period,
- * 10 ms and more, before it loads any extension of xtables.
+ * The lines that make `known` into `rules` rule by rule; undefined where rules have changed places, or so many came and
+ * went that writing the chain anew takes no more.
+ * A change that deletes no rule leaves the kernel nothing to destroy; otherwise nf_tables makes the next change wait for an RCU
+ * grace period, 10 ms and more, before it loads any extension of xtables.
  */
-function insertions(name: string, { known, rules }: { known: Rules; rules: Rules }): string[] | undefined {
-  if (rules.length - known.length > MOST_INSERTIONS) return undefined;
-  const lines: string[] = [];
-  let kept = 0;
+function edits(name: string, { known, rules }: { known: Rules; rules: Rules }): string[] | undefined {
+  if (Math.abs(rules.length - known.length) > MOST_EDITS) return undefined;
+  const wanted = new Set(rules);
+  const kept = known.filter((rule) => wanted.has(rule));
+  const surplus = [...known.keys()].filter((index) => !wanted.has(known[index] ?? ''));
+  // From the last to the first, so that the numbers of those before stay what they are.
+  const lines = surplus.toReversed().map((index) => `-D ${name} ${index + 1}`);
+  let met = 0;
   for (const [index, rule] of rules.entries()) {
-    if (rule === known[kept]) kept += 1;
+    if (rule === kept[met]) met += 1;
     else lines.push(`-I ${name} ${index + 1} ${rule}`.trimEnd());
   }
-  return kept === known.length ? lines : undefined;
+  return met === kept.length && lines.length <= Math.min(MOST_EDITS, rules.length) ? lines : undefined;
 }
 
 function sameRules(a: Rules, b: Rules): boolean {

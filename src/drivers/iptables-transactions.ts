@@ -33,7 +33,7 @@ export function transactionSizes(backend: IptablesBackend): TransactionSizes {
 // The default send buffer has 212,992 bytes. Several transactions of this size also take half the time of a single large one.
 const PREFERRED_BYTES = 200_000;
 
-function oneTransaction({ created, rewritten, inserted, jumps, stale }: TableDifference): string[] {
+function oneTransaction({ created, rewritten, edited, jumps, stale }: TableDifference): string[] {
   const changed = [...created, ...rewritten];
   return [
     // Declaring a chain makes it, or empties it. All come first: a rule may name only chains that exist, and a stale chain
@@ -41,20 +41,20 @@ function oneTransaction({ created, rewritten, inserted, jumps, stale }: TableDif
     ...changed.map(({ name }) => declared(name)),
     ...stale.map(declared),
     ...changed.flatMap(appended),
-    ...inserted,
+    ...edited,
     ...jumps,
     ...stale.map(deleted),
   ];
 }
 
 /** New chains are complete before anything in force refers to them, and stale ones go when nothing does any more. */
-function severalTransactions({ created, rewritten, inserted, jumps, stale }: TableDifference, sizes: TransactionSizes): string[][] {
+function severalTransactions({ created, rewritten, edited, jumps, stale }: TableDifference, sizes: TransactionSizes): string[][] {
   return [
     ...packed(singly(created.map(({ name }) => declared(name))), sizes.preferredBytes),
     ...packed(singly(created.flatMap(appended)), sizes.preferredBytes),
     // What is in force changes at once; where that cannot be, at least each chain is emptied and filled in one transaction,
     // unless it is larger than the maximum by itself.
-    ...packed([...rewritten.map((chain) => [declared(chain.name), ...appended(chain)]), [...inserted], [...jumps]], sizes.maximumBytes),
+    ...packed([...rewritten.map((chain) => [declared(chain.name), ...appended(chain)]), [...edited], [...jumps]], sizes.maximumBytes),
     ...packed(singly(stale.map(declared)), sizes.preferredBytes),
     ...packed(singly(stale.map(deleted)), sizes.preferredBytes),
   ];

@@ -141,7 +141,7 @@ const COMMIT_TIMEOUT_MS_PER_LINE = 5;
 
 const EMPTY: TableState = { chains: new Map(), jumps: [] };
 const NOTHING: ProgrammedTable = { chains: new Map(), jumps: [] };
-const NO_DIFFERENCE: TableDifference = { created: [], rewritten: [], inserted: [], jumps: [], stale: [] };
+const NO_DIFFERENCE: TableDifference = { created: [], rewritten: [], edited: [], jumps: [], stale: [] };
 
 function driftOf({ held, believed, desired }: { held: Programmed; believed: Desired; desired: Desired }): string[] {
   return [...desired].flatMap(([table, state]) =>

@@ -21,6 +21,8 @@ export interface AllocationTable {
 export interface DesiredView {
   readonly state: Desired;
   allocations(range: AllocationRange): AllocationTable;
+  /** The record keys of services written or deleted after the revision; undefined when that is too long ago to be known. */
+  servicesChangedSince(revision: number): Iterable<string> | undefined;
   /** The revision of the key's last write, 0 when it does not exist. */
   modRevision(key: string): number;
   /** Resolves when the copy has seen the revision. */
@@ -30,6 +32,8 @@ export interface DesiredView {
 }
 
 const REREAD_AFTER_MS = 500;
+/** So many changes of services are remembered by their keys. */
+const CHANGES_KEPT = 10_000;
 
 interface MutableTable {
   readonly taken: Map<Ipv4, string>;
@@ -60,6 +64,8 @@ export async function openDesiredView(store: Store, logger: Logger): Promise<Des
   const tables = new Map<string, MutableTable>();
   const listeners = new Set<() => void>();
   const ended = new AbortController();
+  // Keys of services with the revision of their change, in order; complete behind `since`.
+  const changes: { since: number; keys: { readonly revision: number; readonly key: string }[] } = { since: 0, keys: [] };
 
   const table = (prefix: string): MutableTable => {
     const known = tables.get(prefix);
@@ -106,19 +112,33 @@ export async function openDesiredView(store: Store, logger: Logger): Promise<Des
     }
   };
 
+  const remember = (event: StoreEvent): void => {
+    const { key, modRevision } = event.type === 'put' ? event.item : event;
+    if (!key.startsWith('services/')) return;
+    changes.keys.push({ revision: modRevision, key });
+    if (changes.keys.length < CHANGES_KEPT * 2) return;
+    const dropped = changes.keys.splice(0, CHANGES_KEPT);
+    changes.since = dropped.at(-1)?.revision ?? changes.since;
+  };
+
   const load = async (): Promise<void> => {
     const { items, revision } = await store.list('');
     const alive = new Set(items.map((item) => item.key));
     for (const key of [...revisions.keys()].filter((known) => !alive.has(known))) remove(key);
     for (const item of items) if (revisions.get(item.key) !== item.modRevision) apply({ type: 'put', item });
     state.revision = revision;
+    changes.since = revision;
+    changes.keys = [];
   };
 
   const follow = async (): Promise<void> => {
     while (!ended.signal.aborted) {
       try {
         for await (const batch of store.watch('', state.revision, ended.signal)) {
-          for (const event of batch.events) apply(event);
+          for (const event of batch.events) {
+            apply(event);
+            remember(event);
+          }
           state.revision = batch.revision;
           for (const listener of listeners) listener();
         }
@@ -151,6 +171,11 @@ export async function openDesiredView(store: Store, logger: Logger): Promise<Des
   return {
     state,
     allocations: (range) => table(allocationPrefix(range)),
+    servicesChangedSince: (revision) => {
+      if (revision < changes.since) return undefined;
+      const first = changes.keys.findLastIndex((change) => change.revision <= revision) + 1;
+      return new Set(changes.keys.slice(first).map(({ key }) => key));
+    },
     modRevision: (key) => revisions.get(key) ?? 0,
     reached: (revision, signal) =>
       new Promise((resolve, reject) => {

@@ -1,24 +1,36 @@
 /** Endpoints by service, worked out again only when a workload or its state changed; it decides nothing itself. */
+import { isDeepStrictEqual } from 'node:util';
 import { endpointLookup, type EndpointsOf } from '../compile/endpoints.ts';
 import type { Desired, Endpoint, Observed } from '../model/observed.ts';
 import type { Service } from '../model/service.ts';
 
-/** The same service gives the same array as long as nothing changed, so that what is compiled from it can be kept. */
-export function createEndpointCache(desired: Desired, observed: Observed): EndpointsOf {
-  let seen = '';
-  let lookup: EndpointsOf | undefined;
-  let cache = new WeakMap<Service, readonly Endpoint[]>();
-  return (service) => {
-    const now = `${desired.workloadGeneration}/${observed.generation}`;
-    if (lookup === undefined || now !== seen) {
-      seen = now;
-      lookup = endpointLookup(desired, observed);
-      cache = new WeakMap();
-    }
-    const known = cache.get(service);
-    if (known !== undefined) return known;
-    const endpoints = lookup(service);
-    cache.set(service, endpoints);
-    return endpoints;
+export interface EndpointCache {
+  /** The same service gives the same array as long as its endpoints are the same, so that what is compiled from it can be kept. */
+  readonly endpointsOf: EndpointsOf;
+  /** While it stays the same, no service that did not change itself has other endpoints. */
+  generation(): string;
+}
+
+interface Known {
+  readonly generation: string;
+  readonly endpoints: readonly Endpoint[];
+}
+
+export function createEndpointCache(desired: Desired, observed: Observed): EndpointCache {
+  let lookup: { readonly generation: string; readonly of: EndpointsOf } | undefined;
+  const cache = new WeakMap<Service, Known>();
+  const generation = (): string => `${desired.workloadGeneration}/${observed.generation}`;
+  return {
+    generation,
+    endpointsOf: (service) => {
+      const now = generation();
+      const known = cache.get(service);
+      if (known?.generation === now) return known.endpoints;
+      if (lookup?.generation !== now) lookup = { generation: now, of: endpointLookup(desired, observed) };
+      const found = lookup.of(service);
+      const endpoints = known !== undefined && isDeepStrictEqual(known.endpoints, found) ? known.endpoints : found;
+      cache.set(service, { generation: now, endpoints });
+      return endpoints;
+    },
   };
 }

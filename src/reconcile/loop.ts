@@ -3,14 +3,14 @@
  * delays no service and no policy.
  */
 import type { Logger } from 'pino';
-import { compileKernel, type KernelState } from '../compile/kernel.ts';
+import { kernelCompiler, type KernelState } from '../compile/kernel.ts';
 import { compileRoutes } from '../compile/routes.ts';
 import { staleUdpFlows, udpFlows, type UdpFlows } from '../compile/udp-flows.ts';
-import type { EndpointsOf } from '../compile/endpoints.ts';
 import type { DesiredView } from '../managers/desired-view.ts';
 import type { Enforcement } from '../model/enforcement.ts';
 import type { Node } from '../model/node.ts';
 import type { Route } from '../model/route-snapshot.ts';
+import type { EndpointCache } from '../observed/endpoint-cache.ts';
 import type { ObservedState } from '../observed/observed-state.ts';
 import { applyInOrder, type KernelDrivers } from './order.ts';
 import { startPasses, type PassesStatus } from './passes.ts';
@@ -19,7 +19,7 @@ export interface LoopOptions {
   readonly node: Node;
   readonly view: DesiredView;
   readonly observed: ObservedState;
-  readonly endpointsOf: EndpointsOf;
+  readonly endpoints: EndpointCache;
   readonly drivers: KernelDrivers;
   /** Feeds the proxy; resolves once it serves these routes. */
   readonly feedRoutes: (routes: readonly Route[], signal: AbortSignal) => Promise<void>;
@@ -47,7 +47,11 @@ export interface Loop {
 const SERVED_WITHIN_MS = 2500;
 
 export function startLoop(options: LoopOptions): Loop {
-  const { node, view, observed, endpointsOf, drivers, logger } = options;
+  const { node, view, observed, endpoints, drivers, logger } = options;
+  const { endpointsOf } = endpoints;
+  const compiler = kernelCompiler(node);
+  // What the last compile took in: a service that differs since then changed in the store, or its endpoints did.
+  let compiled: { readonly revision: number; readonly endpoints: string } | undefined;
   let networkKnown = false;
   let flows = options.inheritedUdpFlows;
 
@@ -65,6 +69,14 @@ export function startLoop(options: LoopOptions): Loop {
     networkKnown = true;
   };
 
+  const compile = (): KernelState => {
+    const now = { revision: view.state.revision, endpoints: endpoints.generation() };
+    const changed = compiled?.endpoints === now.endpoints ? view.servicesChangedSince(compiled.revision) : undefined;
+    const state = compiler.compile(view.state, endpointsOf, changed);
+    compiled = now;
+    return state;
+  };
+
   const forgetKernel = (): void => {
     drivers.iptables.resync();
     drivers.ipset.resync();
@@ -76,7 +88,7 @@ export function startLoop(options: LoopOptions): Loop {
     revision: () => view.state.revision,
     logger,
     pass: async (signal) => {
-      const state = compileKernel(node, view.state, endpointsOf);
+      const state = compile();
       const after = udpFlows(view.state.services.values(), endpointsOf);
       await applyTwice({ state, after }, signal);
       flows = after;

@@ -140,8 +140,8 @@ function insert(rules: string[], chains: Chains, rest: string): void {
 }
 
 function remove(rules: string[], rule: string): void {
-  const at = rules.indexOf(rule);
-  if (at < 0) throw new Error(`no such rule: ${rule}`);
+  const at = /^\d+$/.test(rule) ? Number(rule) - 1 : rules.indexOf(rule);
+  if (at < 0 || at >= rules.length) throw new Error(`no such rule: ${rule}`);
   rules.splice(at, 1);
 }
 

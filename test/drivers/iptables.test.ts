@@ -60,7 +60,7 @@ COMMIT
   assert.equal(kernel.payloads.at(-1), expected);
 });
 
-test('a chain that only grows gets its new rules inserted in their places; one that loses a rule is rewritten', async () => {
+test('a few rules come and go one by one in their places; where rules change places the chain is rewritten', async () => {
   const { kernel, driver } = open();
   const withRules = (rules: string[]) => stateOf({ nat: { chains: { 'CLAW-S': rules }, jumps: [first('OUTPUT', 'CLAW-S')] } });
   const [a, b, c, d] = ['1', '2', '3', '4'].map((host) => `-d 10.201.0.${host}/32 -j ACCEPT`);
@@ -70,7 +70,12 @@ test('a chain that only grows gets its new rules inserted in their places; one t
   assert.equal(kernel.payloads.at(-1), `*nat\n-I CLAW-S 1 ${a}\n-I CLAW-S 3 ${c}\nCOMMIT\n`);
   assert.deepEqual(kernel.rules('nat', 'CLAW-S'), [a, b, c, d]);
   await driver.apply(withRules([a, c, d]));
-  assert.equal(kernel.payloads.at(-1), `*nat\n:CLAW-S - [0:0]\n-A CLAW-S ${a}\n-A CLAW-S ${c}\n-A CLAW-S ${d}\nCOMMIT\n`);
+  assert.equal(kernel.payloads.at(-1), '*nat\n-D CLAW-S 2\nCOMMIT\n');
+  await driver.apply(withRules([a, b, d]));
+  assert.equal(kernel.payloads.at(-1), `*nat\n-D CLAW-S 2\n-I CLAW-S 2 ${b}\nCOMMIT\n`);
+  assert.deepEqual(kernel.rules('nat', 'CLAW-S'), [a, b, d]);
+  await driver.apply(withRules([d, b, a]));
+  assert.equal(kernel.payloads.at(-1), `*nat\n:CLAW-S - [0:0]\n-A CLAW-S ${d}\n-A CLAW-S ${b}\n-A CLAW-S ${a}\nCOMMIT\n`);
 });
 
 test('any sequence of states is reached, in transactions of any size, and foreign rules stay as they are', async () => {

@@ -30,10 +30,12 @@ export async function removeOurRules(): Promise<void> {
   await run(['iptables-restore'], { input: `${foreign.join('\n')}\n` });
 }
 
-/** The virtual IPs that the dispatch tree leads to a service, each as often as it stands there. */
+/** The virtual IPs that the dispatch tree leads to an endpoint; one twice of which a rule stands there twice. */
 export function dispatchedVips({ rules }: Kernel): string[] {
-  const leaves = Object.values(rules).flat().map((rule) => / -d (\S+)\/32 .*-[jg] CLAW-S-/.exec(rule)?.[1]);
-  return leaves.filter((vip) => vip !== undefined).toSorted();
+  const leaves = Object.entries(rules).flatMap(([chain, lines]) => (chain.startsWith('nat CLAW-VIP-') ? lines.filter((line) => / -d \S+\/32 /.test(line)) : []));
+  const twice = leaves.filter((line, index) => leaves.indexOf(line) !== index);
+  const vipOf = (line: string): string => / -d (\S+)\/32 /.exec(line)?.[1] ?? '';
+  return [...new Set(leaves.map(vipOf)), ...twice.map(vipOf)].toSorted();
 }
 
 /** The addresses that are routed to workloads, each as often as there is a route. */

@@ -44,7 +44,7 @@ test('200 services are written by one restore process that lives on, and the las
   assert.equal(new Set(vips).size, 200);
   const last = vips.toSorted((a, b) => lastOctet(a) - lastOctet(b)).at(-1) ?? '';
   assert.equal(answered(await host.tcp(last, 80)).name, 'web');
-  // 16 children at most in each block of the tree.
+  // 16 children at most in each block of the tree, each of them one rule here.
   const rules = (await savedRules('-t', 'nat')).split('\n');
   const sizes = Map.groupBy(rules.filter((line) => /^-A CLAW-(VIP|SERVICES)/.test(line)), (line) => line.split(' ')[1]);
   assert.ok(sizes.size >= 14, `${sizes.size} blocks`);

@@ -66,7 +66,7 @@ test('deleting a service removes every rule with its virtual IP, and the next se
   const earlier = (await agent.invoke('network.status'))['allocator'];
   await agent.invoke('service.delete', { name: 'web' });
   assert.ok(!(await savedRules()).includes(vip));
-  assert.doesNotMatch(await savedRules('-t', 'nat'), /10\.200\.1\.\d+:|CLAW-S-/);
+  assert.doesNotMatch(await savedRules('-t', 'nat'), /10\.200\.1\.\d+:|CLAW-VIP-\S+-28/);
   assert.notDeepEqual((await agent.invoke('network.status'))['allocator'], earlier);
   const next = await agent.service('web', { selector: { app: 'web' }, port: 80, targetPort: 8080 });
   assert.equal(lastOctet(next), lastOctet(vip) + 1);
