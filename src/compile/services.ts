@@ -31,13 +31,13 @@ export interface ServicesCompiler {
 }
 
 export function servicesCompiler(range: Cidr): ServicesCompiler {
-  const levels = treeLevels(range);
-  const leafSize = 2 ** (32 - (levels[0] ?? bounds(range).prefix));
+  const tree = treeOf(range);
+  const leafSize = 2 ** (32 - tree.leafBits);
   const known = new Map<string, ServiceRules>();
   const leaves = new Map<number, Leaf>();
   let chains: ReadonlyMap<string, Rules> | undefined;
 
-  /** Takes one service in, in its new form or not at all any more. Gives the leaf that has to be put together anew. */
+  /** Takes one service in, in its new form or not at all any more. Gives the leaves that have to be put together anew. */
   const take = (key: string, { services, endpointsOf }: ServicesInput): number[] => {
     const before = known.get(key);
     const service = services.get(key);
@@ -61,23 +61,22 @@ export function servicesCompiler(range: Cidr): ServicesCompiler {
       const keys = chains === undefined || input.changed === undefined ? new Set([...known.keys(), ...input.services.keys()]) : new Set(input.changed);
       const touched = new Set<number>();
       for (const key of keys) for (const block of take(key, input)) touched.add(block);
-      if (chains !== undefined && touched.size === 0) return chains;
-      for (const block of touched) finishLeaf(leaves, block);
-      chains = assemble(leaves, levels, chains);
+      if (chains === undefined || touched.size > 0) chains = withLeaves(chains, { tree, leaves, touched });
       return chains;
     },
   };
 }
 
-/** A block of the lowest level. A service without an endpoint is in none: the filter table refuses its connections. */
+/** A block of the lowest level. A service without an endpoint has no rule in it: the filter table refuses its connections. */
 interface Leaf {
   /** By virtual IP. */
   readonly members: Map<number, ServiceRules>;
-  rules: Rules;
+  /** The chains that its members have for themselves, as they stand in the compiled state. */
+  own: readonly string[];
 }
 
 function enterLeaf(leaves: Map<number, Leaf>, block: number, member: ServiceRules): number[] {
-  const leaf = leaves.get(block) ?? { members: new Map<number, ServiceRules>(), rules: [] };
+  const leaf = leaves.get(block) ?? { members: new Map<number, ServiceRules>(), own: [] };
   leaves.set(block, leaf);
   leaf.members.set(member.vip, member);
   return [block];
@@ -90,48 +89,69 @@ function leaveLeaf(leaves: Map<number, Leaf>, block: number, member: ServiceRule
   return [block];
 }
 
-function finishLeaf(leaves: Map<number, Leaf>, block: number): void {
-  const leaf = leaves.get(block);
-  if (leaf === undefined) return;
-  leaf.rules = [...leaf.members.values()].toSorted((a, b) => a.vip - b.vip).flatMap(({ inBlock }) => inBlock);
-  if (leaf.members.size === 0) leaves.delete(block);
+interface Change {
+  readonly tree: Tree;
+  readonly leaves: Map<number, Leaf>;
+  /** The leaves that differ from those in the chains before. */
+  readonly touched: ReadonlySet<number>;
 }
 
-function assemble(leaves: ReadonlyMap<number, Leaf>, levels: readonly number[], before: ReadonlyMap<string, Rules> | undefined): Map<string, Rules> {
-  const chains = new Map<string, Rules>();
-  const inOrder = [...leaves].filter(([, { rules }]) => rules.length > 0).toSorted(([a], [b]) => a - b);
-  const add = (name: string, rules: Rules): void => {
-    const known = before?.get(name);
-    chains.set(name, known !== undefined && sameLines(known, rules) ? known : rules);
-  };
-  for (const [, { members }] of inOrder) for (const { chain } of members.values()) if (chain !== undefined) chains.set(chain.name, chain.rules);
-  let blocks = inOrder.map(([block, { rules }]): readonly [number, Rules] => [block, rules]);
-  for (const bits of levels) {
-    const size = 2 ** (32 - bits);
-    const groups = Map.groupBy(blocks, ([block]) => blockOf(block, size));
-    blocks = [...groups].map(([block, children]): readonly [number, Rules] => {
-      const address = fromNumber(block);
-      const name = `CLAW-VIP-${address}-${bits}`;
-      add(name, rulesOf(children));
-      return [block, [`-d ${address}/${bits} -j ${name}`]];
-    });
+/** The chains with the touched leaves anew. The levels above differ only when a leaf got its first rule or lost its last. */
+function withLeaves(before: ReadonlyMap<string, Rules> | undefined, { tree, leaves, touched }: Change): Map<string, Rules> {
+  const chains = new Map(before);
+  let sameLeaves = before !== undefined;
+  for (const block of touched) {
+    const leaf = leaves.get(block);
+    if (leaf === undefined) continue;
+    for (const name of leaf.own) chains.delete(name);
+    const members = [...leaf.members.values()].toSorted((a, b) => a.vip - b.vip);
+    for (const { chain } of members) if (chain !== undefined) chains.set(chain.name, chain.rules);
+    leaf.own = members.flatMap(({ chain }) => chain?.name ?? []);
+    if (members.length === 0) leaves.delete(block);
+    const name = blockName(block, tree.leafBits);
+    const rules = members.flatMap(({ inBlock }) => inBlock);
+    if (chains.has(name) !== rules.length > 0) sameLeaves = false;
+    if (rules.length === 0) chains.delete(name);
+    else chains.set(name, rules);
   }
-  add(SERVICES_CHAIN, [...rulesOf(blocks), '-j ACCEPT']);
+  if (!sameLeaves) replaceBranches(chains, tree, [...leaves.keys()].filter((block) => chains.has(blockName(block, tree.leafBits))));
   return chains;
 }
 
-/** One child is most often the rules of a leaf, which then stay the same array. */
-function rulesOf(children: readonly (readonly [number, Rules])[]): Rules {
-  const [only] = children;
-  return only !== undefined && children.length === 1 ? only[1] : children.flatMap(([, rules]) => rules);
+/** Puts every level above the leaves anew, from the lowest to the root. */
+function replaceBranches(chains: Map<string, Rules>, { levels, leafBits }: Tree, leafBlocks: readonly number[]): void {
+  const isBranch = (name: string): boolean => name.startsWith(BLOCK_PREFIX) && !name.endsWith(`-${leafBits}`);
+  for (const name of [...chains.keys()].filter(isBranch)) chains.delete(name);
+  let children = leafBlocks.toSorted((a, b) => a - b);
+  let childBits = leafBits;
+  const jumpsTo = (blocks: readonly number[], bits: number): string[] => blocks.map((block) => `-d ${fromNumber(block)}/${bits} -j ${blockName(block, bits)}`);
+  for (const bits of levels.slice(1)) {
+    const groups = Map.groupBy(children, (child) => blockOf(child, 2 ** (32 - bits)));
+    for (const [block, group] of groups) chains.set(blockName(block, bits), jumpsTo(group, childBits));
+    children = [...groups.keys()];
+    childBits = bits;
+  }
+  chains.set(SERVICES_CHAIN, [...jumpsTo(children, childBits), '-j ACCEPT']);
 }
 
-/** Prefix lengths of the blocks below the range, deepest first: 28, 24, 20 for a /16. */
-function treeLevels(range: Cidr): number[] {
+interface Tree {
+  /** Prefix lengths of the blocks below the range, deepest first: 28, 24, 20 for a /16. A range too small for any is one block. */
+  readonly levels: readonly number[];
+  readonly leafBits: number;
+}
+
+function treeOf(range: Cidr): Tree {
   const { prefix } = bounds(range);
   const levels: number[] = [];
   for (let bits = prefix + LEVEL_BITS; bits < 32; bits += LEVEL_BITS) levels.unshift(bits);
-  return levels;
+  if (levels.length === 0) levels.push(prefix);
+  return { levels, leafBits: levels[0] ?? prefix };
+}
+
+const BLOCK_PREFIX = 'CLAW-VIP-';
+
+function blockName(block: number, bits: number): string {
+  return `${BLOCK_PREFIX}${fromNumber(block)}-${bits}`;
 }
 
 function blockOf(address: number, size: number): number {
