@@ -16,7 +16,7 @@ const directory = await mkdtemp(join(tmpdir(), 'claw-e2e-'));
 after(() => rm(directory, { recursive: true }));
 
 const program: Argv = [process.execPath, launcher];
-const SERVICE = '{"name":"web","selector":{"app":"web"},"port":80}';
+const SERVICE = '{"name":"web","port":80,"endpoints":[{"ip":"192.0.2.7"}]}';
 // Inside a script, $CLAW is the command line.
 const script = (body: string): Argv => ['sh', '-euc', `CLAW="${program.join(' ')}"\n${body}`];
 
