@@ -12,6 +12,7 @@ import { openIpset } from './drivers/ipset.ts';
 import { openIptables } from './drivers/iptables.ts';
 import { openLinks } from './drivers/link.ts';
 import { openNodeNetwork } from './drivers/node-network.ts';
+import { readTranslated } from './drivers/translated.ts';
 import { openDesiredView } from './managers/desired-view.ts';
 import { createManagers } from './managers/managers.ts';
 import { createMutate } from './managers/plans.ts';
@@ -23,6 +24,7 @@ import { createObservedState } from './observed/observed-state.ts';
 import { takeOver } from './reconcile/adoption.ts';
 import { openDriftLog } from './reconcile/drift-log.ts';
 import { watchDrift } from './reconcile/drift.ts';
+import { openHealth } from './reconcile/health.ts';
 import { startLoop } from './reconcile/loop.ts';
 import { startWorkloadController } from './reconcile/workloads.ts';
 import { openConfinedProxy } from './runtime/confined-proxy.ts';
@@ -126,6 +128,9 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
   opened.defer(() => proxy.close());
 
   const inheritedUdpFlows = await takeOver({ node, desired: view.state, links, runtime, observed, readTranslatedUdp, logger }, signal);
+  // Before the loop, which compiles with what it knows.
+  const health = await openHealth({ view, observed, endpointsOf: endpoints.endpointsOf, readTranslated: (until) => readTranslated(BACKEND, until), logger }, signal);
+  opened.defer(() => health.close());
   const loop = startLoop({ node, view, observed, endpoints, drivers, feedRoutes: (routes, until) => proxy.feed(routes, until), inheritedUdpFlows, logger });
   opened.defer(() => loop.close());
 
@@ -144,6 +149,7 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
     workloadStarted: (id, until) => workloads.started(id, until),
     workloadRemoved: (id, until) => workloads.removed(id, until),
     workloadLogs: (id, tail) => runtime.logs(id, tail),
+    whyUnhealthy: (service, endpoint) => health.whyUnhealthy(service, endpoint),
     health: () => {
       const { revision, failure } = loop.kernelStatus();
       return {

@@ -4,7 +4,6 @@ import { ClawError } from '../errors.ts';
 import { contains } from '../model/address.ts';
 import { FORBIDDEN_ENDPOINTS } from '../model/endpoint-ranges.ts';
 import { matches } from '../model/name.ts';
-import type { Endpoint } from '../model/observed.ts';
 import { recordKey, type Named } from '../model/record.ts';
 import type { ExplicitEndpoint, Service, ServicePort } from '../model/service.ts';
 import { releaseAddress, takeAddress } from './allocations.ts';
@@ -78,7 +77,7 @@ export function serviceManager(world: World) {
           endpoints: service.endpoints,
           clusterIp: service.clusterIp,
           ...optionsOf(service),
-          liveEndpoints: world.endpointsOf(service).map((endpoint) => liveEndpoint(endpoint)),
+          liveEndpoints: liveEndpoints(world, service),
           createdAt: service.createdAt,
         },
         revision: world.desired.revision,
@@ -93,8 +92,7 @@ export function serviceManager(world: World) {
     endpoints: async (input: Named) => {
       const service = find(input);
       const { namespace, name, clusterIp, endpoints: total, healthy } = summary(world, service);
-      const endpoints = world.endpointsOf(service).map((endpoint) => liveEndpoint(endpoint));
-      return { answer: { namespace, name, clusterIp, total, healthy, endpoints } };
+      return { answer: { namespace, name, clusterIp, total, healthy, endpoints: liveEndpoints(world, service) } };
     },
   };
 }
@@ -240,9 +238,13 @@ function merge(service: Service, input: UpdateService): SpecInput {
   };
 }
 
-function liveEndpoint({ ip, containerId, healthy, node, ports }: Endpoint) {
-  const [first] = ports;
-  return { ip, port: first?.port ?? 0, containerId, healthy, node, ...(ports.length > 1 ? { ports: [...ports] } : {}) };
+function liveEndpoints(world: World, service: Service) {
+  return world.endpointsOf(service).map((endpoint) => {
+    const { ip, containerId, healthy, node, ports } = endpoint;
+    const reason = world.whyUnhealthy(service, endpoint);
+    const why = reason === undefined ? {} : { reason };
+    return { ip, port: ports[0]?.port ?? 0, containerId, healthy, ...why, node, ...(ports.length > 1 ? { ports: [...ports] } : {}) };
+  });
 }
 
 function kept<Value>(old: Value | undefined, given: Value | null | undefined): Value | undefined {

@@ -14,10 +14,13 @@ export interface ObservedWorkload {
   readonly message?: string;
 }
 
-/** By workload id. `generation` grows with every change. */
+/** `generation` grows with every change. */
 export interface Observed {
   readonly generation: number;
+  /** By workload id. */
   readonly workloads: ReadonlyMap<string, ObservedWorkload>;
+  /** What health checks say, by `healthKey`; nothing of endpoints that have not been probed. */
+  readonly health: ReadonlyMap<string, boolean>;
 }
 
 /** All records of the store by record key, as of `revision`. A record that did not change stays the same object. */
