@@ -7,11 +7,12 @@ import { compileNodeNetwork } from './compile/links.ts';
 import { readConfig, type Config } from './config.ts';
 import { dispatch, type Door } from './dispatch.ts';
 import { openConntrack } from './drivers/conntrack.ts';
-import { readTranslatedUdp } from './drivers/conntrack-list.ts';
+import { readTcpConnections, readTranslatedUdp } from './drivers/conntrack-list.ts';
 import { openIpset } from './drivers/ipset.ts';
 import { openIptables } from './drivers/iptables.ts';
 import { openLinks } from './drivers/link.ts';
 import { openNodeNetwork } from './drivers/node-network.ts';
+import { resetSockets } from './drivers/tcp-reset.ts';
 import { readTranslated } from './drivers/translated.ts';
 import { openDesiredView } from './managers/desired-view.ts';
 import { createManagers } from './managers/managers.ts';
@@ -24,6 +25,7 @@ import { createObservedState } from './observed/observed-state.ts';
 import { takeOver } from './reconcile/adoption.ts';
 import { openDriftLog } from './reconcile/drift-log.ts';
 import { watchDrift } from './reconcile/drift.ts';
+import { openDrains } from './reconcile/drains.ts';
 import { openHealth } from './reconcile/health.ts';
 import { startLoop } from './reconcile/loop.ts';
 import { startWorkloadController } from './reconcile/workloads.ts';
@@ -131,7 +133,12 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
   // Before the loop, which compiles with what it knows.
   const health = await openHealth({ view, observed, endpointsOf: endpoints.endpointsOf, readTranslated: (until) => readTranslated(BACKEND, until), logger }, signal);
   opened.defer(() => health.close());
-  const loop = startLoop({ node, view, observed, endpoints, drivers, feedRoutes: (routes, until) => proxy.feed(routes, until), inheritedUdpFlows, logger });
+  const drains = await openDrains(
+    { node, view, endpointsOf: endpoints.endpointsOf, readConnections: readTcpConnections, resetSockets, conntrack, logger },
+    signal,
+  );
+  opened.defer(() => drains.close());
+  const loop = startLoop({ node, view, observed, endpoints, drivers, drains, feedRoutes: (routes, until) => proxy.feed(routes, until), inheritedUdpFlows, logger });
   opened.defer(() => loop.close());
 
   const world: World = {
@@ -167,6 +174,7 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
     runtime,
     links,
     conntrack,
+    drains,
     loop,
     removeStopped: (workload) => removeStopped(world, workload),
     logger,

@@ -93,7 +93,7 @@ test('who has not connected for the timeout is balanced anew, who connects meanw
     assert.equal(await placeOf(vip, steady), place, 'each connection renews it');
   }
   let moved = 0;
-  for (const [client, before] of first) if ((await placeOf(vip, client)) !== before) moved += 1;
+  for (const [client, earlier] of first) if ((await placeOf(vip, client)) !== earlier) moved += 1;
   assert.ok(moved > 8, `${moved} of 60 moved after 5 s`);
 });
 

@@ -77,8 +77,7 @@ test('what no longer accepts leaves a service with a TCP check, and the ingress 
   await untilHealthy(0);
   await until('the ingress knows', async () => assert.equal(await ask(), '503'));
   assertRefused(await host.tcp(vip, 80));
-  const { endpoints } = await untilHealthy(0);
-  assert.deepEqual(endpoints.map(({ reason }) => reason), ['connection refused']);
+  assert.deepEqual((await untilHealthy(0)).endpoints.map(({ reason }) => reason), ['connection refused']);
 });
 
 test('a check that is added to a service in use interrupts nobody, also when it does not pass at first', async () => {
@@ -137,8 +136,8 @@ test('probes end when a workload is told to stop, and when the check or the serv
   await untilHealthy(1);
   const client = inside(web);
   const probes = async (): Promise<number> => Number(/^probes (\d+)/.exec((await client.tcp('127.0.0.1', 8081)).answer ?? '')?.[1]);
-  const before = await probes();
-  await until('it is probed', async () => assert.ok((await probes()) > before + 3));
+  const first = await probes();
+  await until('it is probed', async () => assert.ok((await probes()) > first + 3));
   await agent.invoke('service.update', { name: 'web', healthCheck: null });
   await assertNoMore(probes);
   await agent.invoke('service.update', { name: 'web', healthCheck: { type: 'http', ...FAST } });
