@@ -1,6 +1,6 @@
 /** Who stands behind a service: its explicit endpoints, or the workloads that its selector matches. Pure. */
 import { matches, type Labels } from '../model/name.ts';
-import type { Ipv4, Port } from '../model/address.ts';
+import type { Port } from '../model/address.ts';
 import type { Desired, Endpoint, EndpointPort, Observed } from '../model/observed.ts';
 import { recordKey } from '../model/record.ts';
 import type { Service, ServicePort } from '../model/service.ts';
@@ -25,21 +25,22 @@ export function endpointLookup(desired: Desired, observed: Observed): EndpointsO
   };
   return (service) => {
     if (service.healthCheck === undefined) return found(service);
+    const health = observed.health.get(recordKey('services', service));
     return found(service).map((endpoint) => {
-      const port = probedPort(endpoint);
-      return port === undefined || observed.health.get(healthKey(service, endpoint.ip, port)) === true ? endpoint : { ...endpoint, healthy: false };
+      const address = probedAddress(endpoint);
+      return address === undefined || health?.get(address) === true ? endpoint : { ...endpoint, healthy: false };
     });
   };
 }
 
-/** What a health check of the service speaks to: the endpoint's first TCP port. */
-export function probedPort(endpoint: Pick<Endpoint, 'ports'>): Port | undefined {
-  return endpoint.ports.find(({ protocol }) => protocol === 'tcp')?.port;
+/** What a health check speaks to, as `ip:port`: the endpoint's first TCP port. */
+export function probedAddress(endpoint: Pick<Endpoint, 'ip' | 'ports'>): string | undefined {
+  const port = probedPort(endpoint);
+  return port === undefined ? undefined : `${endpoint.ip}:${port}`;
 }
 
-/** Under which the health of one endpoint of a service is kept. */
-export function healthKey(service: Service, ip: Ipv4, port: Port): string {
-  return `${recordKey('services', service)} ${ip}:${port}`;
+export function probedPort({ ports }: Pick<Endpoint, 'ports'>): Port | undefined {
+  return ports.find(({ protocol }) => protocol === 'tcp')?.port;
 }
 
 const indexKey = (namespace: string, key: string, value: string): string => `${namespace}\0${key}\0${value}`;

@@ -1,10 +1,12 @@
 /** Has the endpoints of services with a health check probed, and keeps what comes of it as observed; it programs nothing. */
+import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
-import { healthKey, probedPort } from '../compile/endpoints.ts';
+import { probedAddress, probedPort } from '../compile/endpoints.ts';
 import type { Translated } from '../compile/translated.ts';
 import { startHealthChecker, type HealthTarget } from '../health/checker.ts';
 import type { DesiredView } from '../managers/desired-view.ts';
 import type { Endpoint } from '../model/observed.ts';
+import { recordKey } from '../model/record.ts';
 import type { Service } from '../model/service.ts';
 import type { EndpointCache } from '../observed/endpoint-cache.ts';
 import type { ObservedState } from '../observed/observed-state.ts';
@@ -29,7 +31,10 @@ export interface Health {
 interface Known {
   readonly service: Service;
   readonly endpoints: readonly Endpoint[];
-  readonly targets: readonly HealthTarget[];
+}
+
+interface Target extends HealthTarget {
+  readonly address: string;
 }
 
 /**
@@ -43,24 +48,31 @@ export async function openHealth(options: HealthOptions, signal: AbortSignal): P
   let seen: { readonly revision: number; readonly workloadGeneration: number } | undefined;
   let statesChanged = false;
 
-  const checker = startHealthChecker({ onChange: (key) => observed.setHealth(key, checker.healthy(key) === true), logger });
+  const checker = startHealthChecker({
+    onChange: (key) => {
+      const [service = '', address = ''] = key.split(' ');
+      observed.setHealth(service, { address, healthy: checker.healthy(key) === true });
+    },
+    logger,
+  });
 
   const stateOf = ({ containerId }: Endpoint): string =>
     containerId === null ? 'running' : (observed.state.workloads.get(containerId)?.state ?? 'starting');
 
-  const targetsOf = (service: Service, endpoints: readonly Endpoint[]): HealthTarget[] => {
+  const targetsOf = (service: Service, endpoints: readonly Endpoint[]): Target[] => {
     const check = service.healthCheck;
     if (check === undefined) return [];
     return endpoints.flatMap((endpoint) => {
       const port = probedPort(endpoint);
       if (port === undefined || stateOf(endpoint) !== 'running') return [];
-      return [{ key: healthKey(service, endpoint.ip, port), ip: endpoint.ip, port, check }];
+      const address = `${endpoint.ip}:${port}`;
+      return [{ key: targetKey(service, address), address, ip: endpoint.ip, port, check }];
     });
   };
 
   /** Whether it got traffic until now although no probe has said that it is healthy: before a restart, or before it had a check. */
-  const served = (service: Service, before: Known | undefined): ((target: HealthTarget) => boolean) => {
-    if (seen === undefined) return ({ ip, port }) => inherited.get(service.clusterIp)?.has(`${ip}:${port}`) === true;
+  const served = (service: Service, before: Known | undefined): ((target: Target) => boolean) => {
+    if (seen === undefined) return ({ address }) => inherited.get(service.clusterIp)?.has(address) === true;
     if (before === undefined || before.service.healthCheck !== undefined) return () => false;
     const healthy = endpointsOf(before.service).filter((endpoint) => endpoint.healthy);
     return ({ ip, port }) => healthy.some((endpoint) => endpoint.ip === ip && endpoint.ports.some((one) => one.protocol === 'tcp' && one.port === port));
@@ -73,13 +85,16 @@ export async function openHealth(options: HealthOptions, signal: AbortSignal): P
     const endpoints = service?.healthCheck === undefined ? NONE : endpointsOf(service);
     if (before !== undefined && before.service === service && before.endpoints === endpoints) return;
     const targets = service === undefined ? [] : targetsOf(service, endpoints);
-    const staying = new Set(targets.map((target) => target.key));
-    observed.forgetHealth((before?.targets ?? []).map((target) => target.key).filter((gone) => !staying.has(gone)));
     const isServed = service === undefined ? () => false : served(service, before);
-    const presumed = targets.filter((target) => !observed.state.health.has(target.key) && isServed(target)).map((target) => target.key);
-    observed.presumeHealthy(presumed);
-    checker.set(targets.map((target) => ({ ...target, lastKnown: presumed.includes(target.key) ? true : undefined })), key);
-    if (service !== undefined) known.set(key, { service, endpoints, targets });
+    const health = observed.state.health.get(key);
+    const kept = targets.flatMap((target): [string, boolean][] => {
+      const healthy = health?.get(target.address) ?? (isServed(target) ? true : undefined);
+      return healthy === undefined ? [] : [[target.address, healthy]];
+    });
+    const after = new Map(kept);
+    if (!isDeepStrictEqual(after, health ?? new Map())) observed.replaceHealth(key, after);
+    checker.set(targets.map((target) => ({ ...target, lastKnown: after.get(target.address) })), key);
+    if (service !== undefined) known.set(key, { service, endpoints });
   };
 
   const sync = (): void => {
@@ -107,8 +122,8 @@ export async function openHealth(options: HealthOptions, signal: AbortSignal): P
       if (endpoint.healthy) return undefined;
       const state = stateOf(endpoint);
       if (state !== 'running') return `its workload is ${state}`;
-      const port = probedPort(endpoint);
-      const result = port === undefined ? undefined : checker.result(healthKey(service, endpoint.ip, port));
+      const address = probedAddress(endpoint);
+      const result = address === undefined ? undefined : checker.result(targetKey(service, address));
       return result?.lastError ?? 'it has not passed its health check yet';
     },
     close: () => {
@@ -116,6 +131,11 @@ export async function openHealth(options: HealthOptions, signal: AbortSignal): P
       checker.close();
     },
   };
+}
+
+/** Record keys hold no blank. */
+function targetKey(service: Service, address: string): string {
+  return `${recordKey('services', service)} ${address}`;
 }
 
 const NONE: readonly Endpoint[] = [];

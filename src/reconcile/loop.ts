@@ -74,8 +74,9 @@ export function startLoop(options: LoopOptions): Loop {
 
   const compile = (): KernelState => {
     const now = { revision: view.state.revision, endpoints: endpoints.generation() };
-    const changed = compiled?.endpoints === now.endpoints ? view.servicesChangedSince(compiled.revision) : undefined;
-    const state = compiler.compile(view.state, endpointsOf, changed);
+    const written = compiled?.endpoints === now.endpoints ? view.servicesChangedSince(compiled.revision) : undefined;
+    const changedHealth = observed.takeHealthChanges();
+    const state = compiler.compile(view.state, endpointsOf, written === undefined ? undefined : new Set([...written, ...changedHealth]));
     compiled = now;
     return state;
   };

@@ -37,9 +37,9 @@ test('with a health check an endpoint is healthy once its first TCP port has pas
     { name: 'admin', port: 81, protocol: 'tcp', targetPort: 8081 },
   ];
   const healthyOf = (service: ReturnType<typeof aService>, health: readonly (readonly [string, boolean])[], states = {}): boolean[] =>
-    endpointLookup(desired({ services: [service], workloads }), { ...observed(workloads, states), health: new Map(health) })(service).map(({ healthy }) => healthy);
+    endpointLookup(desired({ services: [service], workloads }), { ...observed(workloads, states), health: new Map([['services/default/web', new Map(health)]]) })(service).map(({ healthy }) => healthy);
   const web = aService({ selector: { app: 'web' }, manyPorts: true, ports, healthCheck: { type: 'tcp' } });
-  const key = (ip: string, port: number): string => `services/default/web ${ip}:${port}`;
+  const key = (ip: string, port: number): string => `${ip}:${port}`;
   assert.deepEqual(healthyOf(web, []), [false, false, false]);
   assert.deepEqual(healthyOf(web, [[key('10.200.1.2', 8080), true], [key('10.200.1.3', 8081), true], [key('10.200.1.4', 8080), false]]), [true, false, false]);
   assert.deepEqual(healthyOf(web, [[key('10.200.1.2', 8080), true]], { '00000000': 'restarting' }), [false, false, false]);
