@@ -156,6 +156,22 @@ test('workload.stop waits until its connections have ended, and not at all when 
   assert.ok(performance.now() - endedAt < 5000);
 });
 
+test('workloads that wait for their connections to end hold up no others, however many they are', async () => {
+  const names = Array.from({ length: 18 }, (_, index) => `w${index}`);
+  const servers = await Promise.all(names.map((name) => agent.server(name, WEB)));
+  const vip = await agent.service('web', { ...SERVICE, drainSeconds: 60 });
+  for (const { name, ip } of servers) answered(await host.hold(name, ip, 8080));
+  const stopping = agent.stop(...names);
+  await until('all have left', async () => assertRefused(await host.tcp(vip, 80)));
+  const startedAt = performance.now();
+  await agent.server('next', WEB);
+  assert.ok(performance.now() - startedAt < 10_000);
+  assert.equal(answered(await host.tcp(vip, 80)).name, 'next');
+  for (const name of names) assert.equal((await host.echo(name, name)).answer, name);
+  for (const name of names) await host.end(name);
+  await stopping;
+});
+
 test('workload.stop resets what is open after the drain time, and lets a request through the ingress end before', async () => {
   await clientWithin();
   const script = `require('node:http').createServer((_, response) => setTimeout(() => response.end('slow'), 1500)).listen(8080, '0.0.0.0')`;
