@@ -7,11 +7,13 @@ import { compileNodeNetwork } from './compile/links.ts';
 import { readConfig, type Config } from './config.ts';
 import { dispatch, type Door } from './dispatch.ts';
 import { openConntrack } from './drivers/conntrack.ts';
-import { readTranslatedUdp } from './drivers/conntrack-list.ts';
+import { readTcpConnections, readTranslatedUdp } from './drivers/conntrack-list.ts';
 import { openIpset } from './drivers/ipset.ts';
 import { openIptables } from './drivers/iptables.ts';
 import { openLinks } from './drivers/link.ts';
 import { openNodeNetwork } from './drivers/node-network.ts';
+import { resetSockets } from './drivers/tcp-reset.ts';
+import { readTranslated } from './drivers/translated.ts';
 import { openDesiredView } from './managers/desired-view.ts';
 import { createManagers } from './managers/managers.ts';
 import { createMutate } from './managers/plans.ts';
@@ -23,6 +25,8 @@ import { createObservedState } from './observed/observed-state.ts';
 import { takeOver } from './reconcile/adoption.ts';
 import { openDriftLog } from './reconcile/drift-log.ts';
 import { watchDrift } from './reconcile/drift.ts';
+import { openDrains } from './reconcile/drains.ts';
+import { openHealth } from './reconcile/health.ts';
 import { startLoop } from './reconcile/loop.ts';
 import { startWorkloadController } from './reconcile/workloads.ts';
 import { openConfinedProxy } from './runtime/confined-proxy.ts';
@@ -126,7 +130,15 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
   opened.defer(() => proxy.close());
 
   const inheritedUdpFlows = await takeOver({ node, desired: view.state, links, runtime, observed, readTranslatedUdp, logger }, signal);
-  const loop = startLoop({ node, view, observed, endpoints, drivers, feedRoutes: (routes, until) => proxy.feed(routes, until), inheritedUdpFlows, logger });
+  // Before the loop, which compiles with what it knows.
+  const health = await openHealth({ view, observed, endpointsOf: endpoints.endpointsOf, readTranslated: (until) => readTranslated(BACKEND, until), logger }, signal);
+  opened.defer(() => health.close());
+  const drains = await openDrains(
+    { node, view, endpointsOf: endpoints.endpointsOf, readConnections: readTcpConnections, resetSockets, conntrack, logger },
+    signal,
+  );
+  opened.defer(() => drains.close());
+  const loop = startLoop({ node, view, observed, endpoints, drivers, drains, feedRoutes: (routes, until) => proxy.feed(routes, until), inheritedUdpFlows, logger });
   opened.defer(() => loop.close());
 
   const world: World = {
@@ -144,6 +156,7 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
     workloadStarted: (id, until) => workloads.started(id, until),
     workloadRemoved: (id, until) => workloads.removed(id, until),
     workloadLogs: (id, tail) => runtime.logs(id, tail),
+    whyUnhealthy: (service, endpoint) => health.whyUnhealthy(service, endpoint),
     health: () => {
       const { revision, failure } = loop.kernelStatus();
       return {
@@ -161,6 +174,7 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
     runtime,
     links,
     conntrack,
+    drains,
     loop,
     removeStopped: (workload) => removeStopped(world, workload),
     logger,

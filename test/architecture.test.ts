@@ -25,6 +25,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'src/compile/': ['src/model/', 'src/compile/'],
   'src/store/': ['src/store/', 'src/errors.ts'],
   'src/observed/': ['src/model/', 'src/compile/', 'src/observed/'],
+  'src/health/': ['src/model/', 'src/health/'],
   'src/drivers/': ['src/model/', 'src/compile/', 'src/drivers/', 'src/errors.ts'],
   'src/proxy/': ['src/model/', 'src/proxy/', 'src/errors.ts'],
   'src/runtime/': ['src/model/', 'src/runtime/', 'src/drivers/exec.ts', 'src/errors.ts'],

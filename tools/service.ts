@@ -1,8 +1,9 @@
 /** The service commands: a stable virtual IP in front of workloads or given addresses. */
 import { z } from 'zod';
 import { port, protocol } from '../src/model/address.ts';
+import { healthCheck } from '../src/model/health-check.ts';
 import { labels, name, portName } from '../src/model/name.ts';
-import { explicitEndpoint, targetPort } from '../src/model/service.ts';
+import { drainSeconds, explicitEndpoint, sessionAffinity, targetPort } from '../src/model/service.ts';
 import { defineTool, enforcement, type Tool } from './define.ts';
 import { liveEndpoint, named, outNamed, paged, paging, servicePortAnswer } from './shared.ts';
 
@@ -17,11 +18,11 @@ const ports = z.array(portEntry).min(1).max(64).describe('Several ports, instead
 const endpoints = z.array(explicitEndpoint).max(256).describe('Fixed addresses, instead of a selector; port defaults to the target port');
 const target = targetPort.describe("The workloads' port, by number or port name; default: port");
 
-const notYet = {
-  sessionAffinity: 'Every connection is balanced at random; leave it out.',
-  healthCheck: 'Without a check a workload is healthy while it runs; leave it out.',
-  dryRun: 'Leave it out.',
-};
+const affinity = sessionAffinity.describe('Keep each client at one endpoint');
+const check = healthCheck.describe("Probes the first TCP port; without it, healthy means running");
+const drain = drainSeconds.describe('Reset TCP to an endpoint that left after so long; default: never');
+
+const notYet = { dryRun: 'Leave it out.' };
 
 export const createServiceInput = z.strictObject({
   ...named,
@@ -31,6 +32,9 @@ export const createServiceInput = z.strictObject({
   targetPort: target.optional(),
   ports: ports.optional(),
   endpoints: endpoints.optional(),
+  sessionAffinity: affinity.optional(),
+  healthCheck: check.optional(),
+  drainSeconds: drain.optional(),
 });
 export type CreateService = z.output<typeof createServiceInput>;
 
@@ -42,6 +46,9 @@ export const updateServiceInput = z.strictObject({
   targetPort: target.nullish(),
   ports: ports.nullish(),
   endpoints: endpoints.nullish(),
+  sessionAffinity: affinity.nullish(),
+  healthCheck: check.nullish(),
+  drainSeconds: drain.nullish(),
 });
 export type UpdateService = z.output<typeof updateServiceInput>;
 
@@ -53,6 +60,15 @@ const written = z.object({
   success: z.literal(true),
   warnings: z.array(z.string()),
   ...enforcement,
+});
+
+const checkAnswer = z.object({
+  type: z.string(),
+  path: z.string().optional(),
+  intervalMs: z.int(),
+  timeoutMs: z.int(),
+  failures: z.int(),
+  successes: z.int(),
 });
 
 export const serviceTools: readonly Tool[] = [
@@ -85,6 +101,9 @@ export const serviceTools: readonly Tool[] = [
       ports: z.array(servicePortAnswer).describe('All ports; port, protocol and targetPort above are those of the first'),
       endpoints: z.array(z.object({ ip: z.string(), port: z.int().optional() })).describe('Explicit endpoints as given'),
       clusterIp: z.string(),
+      sessionAffinity: z.object({ type: z.string(), timeoutSeconds: z.int() }).optional(),
+      healthCheck: checkAnswer.optional(),
+      drainSeconds: z.int().optional(),
       liveEndpoints: z.array(liveEndpoint).describe('What is behind it now'),
       createdAt: z.string(),
       ...enforcement,

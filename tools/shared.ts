@@ -22,6 +22,7 @@ export const liveEndpoint = z.object({
   port: z.int(),
   containerId: z.string().nullable().describe('Workload id; null for an explicit endpoint'),
   healthy: z.boolean(),
+  reason: z.string().optional().describe('Why it is not healthy'),
   node: z.string().nullable(),
   ports: z
     .array(z.object({ name: z.string().optional(), servicePort: z.int(), protocol: z.string(), port: z.int() }))

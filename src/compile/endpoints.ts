@@ -2,6 +2,7 @@
 import { matches, type Labels } from '../model/name.ts';
 import type { Port } from '../model/address.ts';
 import type { Desired, Endpoint, EndpointPort, Observed } from '../model/observed.ts';
+import { recordKey } from '../model/record.ts';
 import type { Service, ServicePort } from '../model/service.ts';
 import type { Workload } from '../model/workload.ts';
 
@@ -10,18 +11,36 @@ export type EndpointsOf = (service: Service) => readonly Endpoint[];
 
 /**
  * Endpoints as of this desired and observed state. Workloads are indexed by label once, so asking for each of 5,000
- * services does not try every workload. A workload is healthy while it runs; one that is being restarted is listed
- * as unhealthy; one that has ended for good is not listed.
+ * services does not try every workload. A workload is healthy while it runs, and as long as its service's health check says
+ * so, if there is one; one that is being restarted is listed as unhealthy; one that has ended for good is not listed.
  */
 export function endpointLookup(desired: Desired, observed: Observed): EndpointsOf {
   const index = indexWorkloads(desired.workloads.values());
-  return (service) => {
+  const found = (service: Service): readonly Endpoint[] => {
     const { selector } = service;
     if (selector === undefined) return explicitEndpoints(service);
     return candidates(index, service.namespace, selector)
       .filter((workload) => matches(selector, workload.labels))
       .flatMap((workload) => workloadEndpoint(service, workload, observed.workloads.get(workload.id)?.state) ?? []);
   };
+  return (service) => {
+    if (service.healthCheck === undefined) return found(service);
+    const health = observed.health.get(recordKey('services', service));
+    return found(service).map((endpoint) => {
+      const address = probedAddress(endpoint);
+      return address === undefined || health?.get(address) === true ? endpoint : { ...endpoint, healthy: false };
+    });
+  };
+}
+
+/** What a health check speaks to, as `ip:port`: the endpoint's first TCP port. */
+export function probedAddress(endpoint: Pick<Endpoint, 'ip' | 'ports'>): string | undefined {
+  const port = probedPort(endpoint);
+  return port === undefined ? undefined : `${endpoint.ip}:${port}`;
+}
+
+export function probedPort({ ports }: Pick<Endpoint, 'ports'>): Port | undefined {
+  return ports.find(({ protocol }) => protocol === 'tcp')?.port;
 }
 
 const indexKey = (namespace: string, key: string, value: string): string => `${namespace}\0${key}\0${value}`;

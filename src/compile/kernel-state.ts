@@ -55,7 +55,8 @@ export interface NodeNetwork {
   readonly subnet: Cidr;
 }
 
-/** Conntrack entries that must go: those of a service's VIP towards an endpoint, or all of a released workload. */
+/** Conntrack entries that must go: those of a service's VIP towards an endpoint or one of its ports, or all of a released workload. */
 export type ConntrackFlush =
+  | { readonly type: 'tcp-endpoint'; readonly clusterIp: Ipv4; readonly servicePort: number; readonly endpointIp: Ipv4; readonly endpointPort: number }
   | { readonly type: 'udp-endpoint'; readonly clusterIp: Ipv4; readonly endpointIp: Ipv4 }
   | { readonly type: 'address'; readonly ip: Ipv4 };

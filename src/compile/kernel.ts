@@ -34,7 +34,7 @@ export function kernelCompiler(node: Node): KernelCompiler {
       if (workloads?.generation !== desired.workloadGeneration) workloads = compileWorkloads(node, desired);
       const { links, ipsets, raw, filter } = workloads;
       const nat = natOf(services.compile({ services: desired.services, endpointsOf, changed: changedServices }));
-      return { nodeNetwork, links, ipsets, iptables: { raw, filter, nat } };
+      return { nodeNetwork, links, ipsets: [...ipsets, ...services.sets()], iptables: { raw, filter, nat } };
     },
   };
 }

@@ -2,7 +2,7 @@
 import { bounds, fromNumber, type Cidr } from '../model/address.ts';
 import type { Service } from '../model/service.ts';
 import type { EndpointsOf } from './endpoints.ts';
-import type { Rules } from './kernel-state.ts';
+import type { IpsetState, Rules } from './kernel-state.ts';
 import { compileServiceRules, type ServiceRules } from './service-rules.ts';
 
 /** Where nat PREROUTING and OUTPUT send all traffic to the VIP range. */
@@ -28,6 +28,8 @@ export interface ServicesCompiler {
    * DNAT matches every local address, and the VIP range is one), and the filter table then rejects it.
    */
   compile(input: ServicesInput): ReadonlyMap<string, Rules>;
+  /** The sets that these chains refer to; the same array as long as they are the same. */
+  sets(): readonly IpsetState[];
 }
 
 export function servicesCompiler(range: Cidr): ServicesCompiler {
@@ -36,6 +38,15 @@ export function servicesCompiler(range: Cidr): ServicesCompiler {
   const known = new Map<string, ServiceRules>();
   const leaves = new Map<number, Leaf>();
   let chains: ReadonlyMap<string, Rules> | undefined;
+  // Of the few services that have any.
+  const setsOf = new Map<string, readonly IpsetState[]>();
+  let sets: readonly IpsetState[] | undefined;
+  const takeSets = (key: string, made: readonly IpsetState[]): void => {
+    if (made.length === 0 && !setsOf.has(key)) return;
+    sets = undefined;
+    if (made.length === 0) setsOf.delete(key);
+    else setsOf.set(key, made);
+  };
 
   /** Takes one service in, in its new form or not at all any more. Gives the leaves that have to be put together anew. */
   const take = (key: string, { services, endpointsOf }: ServicesInput): number[] => {
@@ -45,8 +56,9 @@ export function servicesCompiler(range: Cidr): ServicesCompiler {
     if (before !== undefined && before.service === service && before.endpoints === endpoints) return [];
     const made = service === undefined || endpoints === undefined ? undefined : compileServiceRules(service, endpoints);
     const same = before !== undefined && made !== undefined && before.vip === made.vip && sameRules(before, made);
-    const after = same ? { ...made, inBlock: before.inBlock, chain: before.chain } : made;
+    const after = same ? { ...made, inBlock: before.inBlock, chains: before.chains, sets: before.sets } : made;
     const left = before === undefined ? [] : leaveLeaf(leaves, blockOf(before.vip, leafSize), before);
+    if (!same) takeSets(key, after?.sets ?? []);
     if (after === undefined) {
       known.delete(key);
       return left;
@@ -64,6 +76,7 @@ export function servicesCompiler(range: Cidr): ServicesCompiler {
       if (chains === undefined || touched.size > 0) chains = withLeaves(chains, { tree, leaves, touched });
       return chains;
     },
+    sets: () => (sets ??= [...setsOf.values()].flat()),
   };
 }
 
@@ -105,8 +118,9 @@ function withLeaves(before: ReadonlyMap<string, Rules> | undefined, { tree, leav
     if (leaf === undefined) continue;
     for (const name of leaf.own) chains.delete(name);
     const members = [...leaf.members.values()].toSorted((a, b) => a.vip - b.vip);
-    for (const { chain } of members) if (chain !== undefined) chains.set(chain.name, chain.rules);
-    leaf.own = members.flatMap(({ chain }) => chain?.name ?? []);
+    const own = members.flatMap((member) => member.chains);
+    for (const { name, rules } of own) chains.set(name, rules);
+    leaf.own = own.map(({ name }) => name);
     if (members.length === 0) leaves.delete(block);
     const name = blockName(block, tree.leafBits);
     const rules = members.flatMap(({ inBlock }) => inBlock);
@@ -159,7 +173,8 @@ function blockOf(address: number, size: number): number {
 }
 
 function sameRules(a: ServiceRules, b: ServiceRules): boolean {
-  return sameLines(a.inBlock, b.inBlock) && a.chain?.name === b.chain?.name && sameLines(a.chain?.rules ?? [], b.chain?.rules ?? []);
+  if (!sameLines(a.inBlock, b.inBlock) || a.chains.length !== b.chains.length) return false;
+  return a.chains.every(({ name, rules }, index) => name === b.chains[index]?.name && sameLines(rules, b.chains[index]?.rules ?? []));
 }
 
 function sameLines(a: Rules, b: Rules): boolean {

@@ -1,4 +1,5 @@
-/** Reads which UDP flows the kernel still translates; it changes nothing. */
+/** Reads which UDP flows the kernel translates and which TCP connections it tracks; it changes nothing. */
+import type { TcpConnection } from '../compile/tcp-flows.ts';
 import { udpFlowKey, type UdpFlow, type UdpFlows } from '../compile/udp-flows.ts';
 import { contains, ipv4, type Cidr, type Ipv4 } from '../model/address.ts';
 import { run } from './exec.ts';
@@ -23,6 +24,26 @@ export function translatedIn(listing: string, range: Cidr): UdpFlows {
   }
   return flows;
 }
+
+/** All TCP connections that the kernel tracks in this network namespace. */
+export async function readTcpConnections(signal?: AbortSignal): Promise<TcpConnection[]> {
+  const { stdout } = await run(['conntrack', '-L', '-p', 'tcp'], signal === undefined ? {} : { signal });
+  return tcpConnectionsIn(stdout);
+}
+
+/** As in `translatedIn`, with the state before the two tuples: `tcp 6 431999 ESTABLISHED src=...`. */
+export function tcpConnectionsIn(listing: string): TcpConnection[] {
+  return [...listing.matchAll(TCP_LINE)].map(([, state = '', from = '', to = '', fromPort, toPort, source = '', seen = '', sourcePort, seenPort]) => ({
+    state,
+    client: { ip: from, port: Number(fromPort) },
+    dialled: { ip: to, port: Number(toPort) },
+    endpoint: { ip: source, port: Number(sourcePort) },
+    clientSeen: { ip: seen, port: Number(seenPort) },
+  }));
+}
+
+/** Between the tuples, and after them, stand counters where the kernel keeps them. */
+const TCP_LINE = /^tcp +6 +\d+ ([A-Z_]+) src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+) .*?src=(\S+) dst=(\S+) sport=(\d+) dport=(\d+)/gm;
 
 function addresses(line: string, name: 'src' | 'dst'): Ipv4[] {
   return [...line.matchAll(new RegExp(`\\b${name}=(\\S+)`, 'g'))].flatMap(([, value]) => ipv4.safeParse(value).data ?? []);

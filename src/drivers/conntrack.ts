@@ -30,6 +30,10 @@ async function readNumber(name: string): Promise<number> {
 function commandsFor(entry: ConntrackFlush): Argv[] {
   // An entry that DNAT made knows the endpoint only as the source of its replies.
   if (entry.type === 'udp-endpoint') return [['conntrack', '-D', '-p', 'udp', '--orig-dst', entry.clusterIp, '--reply-src', entry.endpointIp]];
+  if (entry.type === 'tcp-endpoint') {
+    const original = ['--orig-dst', entry.clusterIp, '--orig-port-dst', String(entry.servicePort)];
+    return [['conntrack', '-D', '-p', 'tcp', ...original, '--reply-src', entry.endpointIp, '--reply-port-src', String(entry.endpointPort)]];
+  }
   return ['--orig-src', '--orig-dst', '--reply-src'].map((direction): Argv => ['conntrack', '-D', direction, entry.ip]);
 }
 

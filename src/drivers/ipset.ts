@@ -4,7 +4,7 @@ import { run } from './exec.ts';
 
 export interface IpsetDriver {
   /**
-   * Creates missing sets, adds missing members and deletes surplus ones, in one `ipset restore`; `written` counts its lines.
+   * Creates missing sets, adds missing members and deletes surplus ones, but for sets whose members have a timeout, in one `ipset restore`; `written` counts its lines.
    * It destroys nothing: rules may still refer to sets that are no longer wanted. Throws ClawError `PROCESS_FAILED`; the next
    * call then reads the kernel again.
    */
@@ -119,8 +119,7 @@ function describeDrift(believed: Programmed, desired: Programmed, held: Sizes): 
     const size = held.get(name);
     if (wanted === undefined) return [];
     if (size === undefined) return [`set ${name} was missing`];
-    // Members with a timeout come and go by themselves.
-    if (size === members.size || wanted.size !== members.size || / timeout \d/.test(create)) return [];
+    if (size === members.size || wanted.size !== members.size || keepsItsOwnMembers(create)) return [];
     return [size === 0 ? `set ${name} was empty` : `set ${name} held ${size} members instead of ${members.size}`];
   });
 }
@@ -131,8 +130,13 @@ function diffSet(held: IpsetState | undefined, desired: IpsetState): string[] {
   // A name stands for one type for ever: whoever wants another one gives the set another name.
   const creation = held === undefined ? [`create ${name} ${create}`] : [];
   const added = [...members].filter((member) => held?.members.has(member) !== true);
-  const surplus = held === undefined || held.members === members ? [] : [...held.members].filter((member) => !members.has(member));
+  const surplus = held === undefined || held.members === members || keepsItsOwnMembers(create) ? [] : [...held.members].filter((member) => !members.has(member));
   return [...creation, ...added.map((member) => `add ${name} ${member}`), ...surplus.map((member) => `del ${name} ${member}`)];
+}
+
+/** Members with a timeout come and go by the kernel's hand: packets add them, time takes them away. */
+function keepsItsOwnMembers(create: string): boolean {
+  return / timeout \d/.test(create);
 }
 
 function byName(sets: readonly IpsetState[]): [string, IpsetState][] {

@@ -33,13 +33,14 @@ export interface HealthResult {
 
 export interface HealthChecker {
   /**
-   * The whole wanted set. A target that stays with the same check is not disturbed; with another check it keeps its health, but
+   * The whole wanted set, or that of one group of targets: keys are unique over all groups. A target that stays with the same check is not disturbed; with another check it keeps its health, but
    * counts anew and is probed at once; with another address it is a new one. Probes of targets that are gone are cut off.
    */
-  readonly set: (targets: readonly HealthTarget[]) => void;
+  readonly set: (targets: readonly HealthTarget[], group?: string) => void;
   /** Undefined for what is not a target, and until the first probe has ended: within `timeoutMs` unless thousands queue. */
   readonly healthy: (key: string) => boolean | undefined;
-  /** A copy; targets of which nothing is known yet are missing. */
+  readonly result: (key: string) => HealthResult | undefined;
+  /** A copy of all results; targets of which nothing is known yet are missing. */
   readonly results: () => ReadonlyMap<string, HealthResult>;
   /** Ends every probe and timer. `set` does nothing any more. */
   readonly close: () => void;
@@ -69,6 +70,7 @@ const MAX_IN_FLIGHT = 128;
 export function startHealthChecker({ onChange, logger, now = Date.now, maxInFlight = MAX_IN_FLIGHT }: HealthCheckerOptions): HealthChecker {
   const slots = createSlots(maxInFlight);
   const watched = new Map<string, Watched>();
+  const groups = new Map<string, readonly string[]>();
   let closed = false;
 
   const start = (entry: Watched): void => {
@@ -133,13 +135,16 @@ export function startHealthChecker({ onChange, logger, now = Date.now, maxInFlig
   };
 
   return {
-    set: (targets) => {
+    set: (targets, group = '') => {
       if (closed) return;
       const wanted = new Map(targets.map((target) => [target.key, target]));
-      for (const entry of watched.values()) {
-        const target = wanted.get(entry.target.key);
-        if (target === undefined || !sameAddress(target, entry.target)) remove(entry);
+      for (const key of groups.get(group) ?? []) {
+        const entry = watched.get(key);
+        const target = wanted.get(key);
+        if (entry !== undefined && (target === undefined || !sameAddress(target, entry.target))) remove(entry);
       }
+      if (wanted.size === 0) groups.delete(group);
+      else groups.set(group, [...wanted.keys()]);
       for (const target of wanted.values()) {
         const entry = watched.get(target.key);
         if (entry === undefined) add(target);
@@ -147,6 +152,10 @@ export function startHealthChecker({ onChange, logger, now = Date.now, maxInFlig
       }
     },
     healthy: (key) => watched.get(key)?.standing.healthy,
+    result: (key) => {
+      const entry = watched.get(key);
+      return entry === undefined ? undefined : resultOf(entry)[0];
+    },
     results: () => new Map([...watched].flatMap(([key, entry]) => resultOf(entry).map((result) => [key, result] as const))),
     close: () => {
       closed = true;

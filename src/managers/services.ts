@@ -4,7 +4,6 @@ import { ClawError } from '../errors.ts';
 import { contains } from '../model/address.ts';
 import { FORBIDDEN_ENDPOINTS } from '../model/endpoint-ranges.ts';
 import { matches } from '../model/name.ts';
-import type { Endpoint } from '../model/observed.ts';
 import { recordKey, type Named } from '../model/record.ts';
 import type { ExplicitEndpoint, Service, ServicePort } from '../model/service.ts';
 import { releaseAddress, takeAddress } from './allocations.ts';
@@ -47,7 +46,7 @@ export function serviceManager(world: World) {
     update: async (input: UpdateService) => {
       const { answer, revision } = await world.mutate(() => {
         const service = find(input);
-        const { selector: _selector, ...rest } = service;
+        const { selector: _selector, healthCheck: _check, sessionAffinity: _affinity, drainSeconds: _drain, ...rest } = service;
         const updated: Service = { ...rest, ...parseSpec(world, merge(service, input)) };
         return { ...replaceRecord(world, recordKey('services', input), updated), answer: updated };
       });
@@ -77,7 +76,8 @@ export function serviceManager(world: World) {
           ports: service.ports.map((port) => ({ ...port, targetPort: port.targetPort ?? port.port })),
           endpoints: service.endpoints,
           clusterIp: service.clusterIp,
-          liveEndpoints: world.endpointsOf(service).map((endpoint) => liveEndpoint(endpoint)),
+          ...optionsOf(service),
+          liveEndpoints: liveEndpoints(world, service),
           createdAt: service.createdAt,
         },
         revision: world.desired.revision,
@@ -92,8 +92,7 @@ export function serviceManager(world: World) {
     endpoints: async (input: Named) => {
       const service = find(input);
       const { namespace, name, clusterIp, endpoints: total, healthy } = summary(world, service);
-      const endpoints = world.endpointsOf(service).map((endpoint) => liveEndpoint(endpoint));
-      return { answer: { namespace, name, clusterIp, total, healthy, endpoints } };
+      return { answer: { namespace, name, clusterIp, total, healthy, endpoints: liveEndpoints(world, service) } };
     },
   };
 }
@@ -138,7 +137,9 @@ function warnings(world: World, service: Service): string[] {
     .map((name) => `none of the selected workloads has a port named ${name}`);
 }
 
-type Spec = Pick<Service, 'ports' | 'manyPorts' | 'endpoints'> & { selector?: NonNullable<Service['selector']> };
+/** What is absent when it is not set. */
+type Options = Partial<Pick<Service, 'healthCheck' | 'sessionAffinity' | 'drainSeconds'>>;
+type Spec = Pick<Service, 'ports' | 'manyPorts' | 'endpoints' | 'selector'> & Options;
 type SpecInput = Omit<CreateService, 'namespace' | 'name'>;
 
 /** The service's own fields, checked against each other. Throws INVALID_ARGUMENT with the path of the culprit. */
@@ -149,8 +150,19 @@ function parseSpec(world: World, input: SpecInput): Spec {
     throw invalid('endpoints', 'a service has either a selector or endpoints, not both', 'Leave one of them out; in an update take the old one away with null.');
   }
   const { ports, manyPorts } = parsePorts(input);
+  if (input.healthCheck !== undefined && !ports.some(({ protocol }) => protocol === 'tcp')) {
+    throw invalid('healthCheck', 'a health check connects by TCP, and this service has only UDP ports', 'Leave it out, or add a TCP port; in an update take it away with null.');
+  }
   for (const [index, endpoint] of endpoints.entries()) checkEndpoint(world, { endpoint, ports, path: `endpoints[${index}]` });
-  return { ...(selected && input.selector !== undefined ? { selector: input.selector } : {}), ports, manyPorts, endpoints };
+  return { ...(selected && input.selector !== undefined ? { selector: input.selector } : {}), ports, manyPorts, endpoints, ...optionsOf(input) };
+}
+
+function optionsOf({ healthCheck, sessionAffinity, drainSeconds }: Options | SpecInput): Options {
+  return {
+    ...(healthCheck === undefined ? {} : { healthCheck }),
+    ...(sessionAffinity === undefined ? {} : { sessionAffinity }),
+    ...(drainSeconds === undefined ? {} : { drainSeconds }),
+  };
 }
 
 function parsePorts(input: SpecInput): Pick<Service, 'ports' | 'manyPorts'> {
@@ -198,9 +210,15 @@ function checkEndpoint(world: World, { endpoint, ports, path }: EndpointCheck): 
 
 /** The old fields with the given ones in their place; a null takes an optional one away. */
 function merge(service: Service, input: UpdateService): SpecInput {
-  const selector = input.selector === undefined ? service.selector : (input.selector ?? undefined);
-  const endpoints = input.endpoints === undefined ? service.endpoints : (input.endpoints ?? []);
-  const base = { selector, endpoints };
+  const selector = kept(service.selector, input.selector);
+  const endpoints = kept(service.endpoints, input.endpoints) ?? [];
+  const base = {
+    selector,
+    endpoints,
+    healthCheck: kept(service.healthCheck, input.healthCheck),
+    sessionAffinity: kept(service.sessionAffinity, input.sessionAffinity),
+    drainSeconds: kept(service.drainSeconds, input.drainSeconds),
+  };
   const { port, protocol, targetPort } = input;
   if (input.ports !== undefined && input.ports !== null) {
     return { ...base, ports: input.ports, port, protocol: protocol ?? undefined, targetPort: targetPort ?? undefined };
@@ -220,9 +238,17 @@ function merge(service: Service, input: UpdateService): SpecInput {
   };
 }
 
-function liveEndpoint({ ip, containerId, healthy, node, ports }: Endpoint) {
-  const [first] = ports;
-  return { ip, port: first?.port ?? 0, containerId, healthy, node, ...(ports.length > 1 ? { ports: [...ports] } : {}) };
+function liveEndpoints(world: World, service: Service) {
+  return world.endpointsOf(service).map((endpoint) => {
+    const { ip, containerId, healthy, node, ports } = endpoint;
+    const reason = world.whyUnhealthy(service, endpoint);
+    const why = reason === undefined ? {} : { reason };
+    return { ip, port: ports[0]?.port ?? 0, containerId, healthy, ...why, node, ...(ports.length > 1 ? { ports: [...ports] } : {}) };
+  });
+}
+
+function kept<Value>(old: Value | undefined, given: Value | null | undefined): Value | undefined {
+  return given === undefined ? old : (given ?? undefined);
 }
 
 function firstPort(service: Service): ServicePort {

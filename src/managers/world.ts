@@ -2,8 +2,9 @@
 import type { EndpointsOf } from '../compile/endpoints.ts';
 import type { AllocationRange } from '../ipam/keys.ts';
 import type { AllocationTable } from './desired-view.ts';
-import type { Desired, Observed } from '../model/observed.ts';
+import type { Desired, Endpoint, Observed } from '../model/observed.ts';
 import type { Node } from '../model/node.ts';
+import type { Service } from '../model/service.ts';
 import type { Compare, StoreOp } from '../store/store.ts';
 
 export type Mode = 'host' | 'sandbox' | 'model';
@@ -46,4 +47,6 @@ export interface World {
   workloadRemoved(id: string, signal: AbortSignal): Promise<number>;
   workloadLogs(id: string, tail: number): Promise<string[]>;
   health(): NodeHealth;
+  /** In words; undefined for an endpoint that is healthy. */
+  whyUnhealthy(service: Service, endpoint: Endpoint): string | undefined;
 }

@@ -37,7 +37,7 @@ export const healthCheck = z
     type: z.enum(['tcp', 'http'], { error: 'a health check is of type "tcp" (connects) or "http" (GET answers 200 to 399)' }).describe('tcp connects; http wants 200-399'),
     path: path.describe('For http; default /').optional(),
     intervalMs: timing.intervalMs.default(5000),
-    timeoutMs: timing.timeoutMs.describe(`At most intervalMs; default ${DEFAULT_TIMEOUT_MS} or intervalMs`).optional(),
+    timeoutMs: timing.timeoutMs.describe(`Default ${DEFAULT_TIMEOUT_MS}; at most intervalMs`).optional(),
     failures: timing.failures.default(3).describe('In a row, until unhealthy'),
     successes: timing.successes.default(1).describe('In a row, until healthy'),
   })

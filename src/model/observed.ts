@@ -14,11 +14,19 @@ export interface ObservedWorkload {
   readonly message?: string;
 }
 
-/** By workload id. `generation` grows with every change. */
+/** `generation` grows with every change of a workload. */
 export interface Observed {
   readonly generation: number;
+  /** By workload id. */
   readonly workloads: ReadonlyMap<string, ObservedWorkload>;
+  /**
+   * What health checks say, by record key of the service and `ip:port` of the endpoint; nothing of what has not been probed. The
+   * map of a service is another one after each change.
+   */
+  readonly health: ReadonlyMap<string, EndpointHealth>;
 }
+
+export type EndpointHealth = ReadonlyMap<string, boolean>;
 
 /** All records of the store by record key, as of `revision`. A record that did not change stays the same object. */
 export interface Desired {

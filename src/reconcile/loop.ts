@@ -12,6 +12,7 @@ import type { Node } from '../model/node.ts';
 import type { Route } from '../model/route-snapshot.ts';
 import type { EndpointCache } from '../observed/endpoint-cache.ts';
 import type { ObservedState } from '../observed/observed-state.ts';
+import type { Drains } from './drains.ts';
 import { applyInOrder, type KernelDrivers } from './order.ts';
 import { startPasses, type PassesStatus } from './passes.ts';
 
@@ -23,6 +24,8 @@ export interface LoopOptions {
   readonly drivers: KernelDrivers;
   /** Feeds the proxy; resolves once it serves these routes. */
   readonly feedRoutes: (routes: readonly Route[], signal: AbortSignal) => Promise<void>;
+  /** Told after each pass that succeeded. */
+  readonly drains: Pick<Drains, 'passed'>;
   /** UDP translations that the kernel still follows from before this agent started. */
   readonly inheritedUdpFlows: UdpFlows;
   readonly logger: Logger;
@@ -71,8 +74,9 @@ export function startLoop(options: LoopOptions): Loop {
 
   const compile = (): KernelState => {
     const now = { revision: view.state.revision, endpoints: endpoints.generation() };
-    const changed = compiled?.endpoints === now.endpoints ? view.servicesChangedSince(compiled.revision) : undefined;
-    const state = compiler.compile(view.state, endpointsOf, changed);
+    const written = compiled?.endpoints === now.endpoints ? view.servicesChangedSince(compiled.revision) : undefined;
+    const changedHealth = observed.takeHealthChanges();
+    const state = compiler.compile(view.state, endpointsOf, written === undefined ? undefined : new Set([...written, ...changedHealth]));
     compiled = now;
     return state;
   };
@@ -92,6 +96,7 @@ export function startLoop(options: LoopOptions): Loop {
       const after = udpFlows(view.state.services.values(), endpointsOf);
       await applyTwice({ state, after }, signal);
       flows = after;
+      options.drains.passed();
     },
   });
   const routes = startPasses({

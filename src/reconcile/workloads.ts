@@ -10,6 +10,7 @@ import { recordKey } from '../model/record.ts';
 import type { Workload } from '../model/workload.ts';
 import type { ObservedState } from '../observed/observed-state.ts';
 import type { ObservedProcess, ProcessRuntime, ProcessSpec } from '../runtime/process.ts';
+import type { Drains } from './drains.ts';
 import type { Loop } from './loop.ts';
 
 export interface WorkloadControllerOptions {
@@ -24,6 +25,7 @@ export interface WorkloadControllerOptions {
   };
   readonly conntrack: { flush(entries: readonly ConntrackFlush[], signal?: AbortSignal): Promise<unknown> };
   readonly loop: Pick<Loop, 'programmed' | 'served'>;
+  readonly drains: Pick<Drains, 'ended'>;
   /** The store write that ends a stop; resolves with its revision. */
   readonly removeStopped: (workload: Workload) => Promise<number>;
   readonly logger: Logger;
@@ -58,9 +60,11 @@ interface Failure {
 const REMEMBERED = 1000;
 
 export function startWorkloadController(options: WorkloadControllerOptions): WorkloadController {
-  const { node, view, observed, runtime, links, conntrack, loop, logger } = options;
+  const { node, view, observed, runtime, links, conntrack, drains, loop, logger } = options;
   const ended = new AbortController();
   const acts = new Map<string, Promise<void>>();
+  /** Those that only wait until their connections have ended, for an hour perhaps: others go on meanwhile. */
+  const drainingIds = new Set<string>();
   const startedIds = new Set<string>();
   const removedAt = new Map<string, number>();
   const failures = new Map<string, Failure>();
@@ -96,6 +100,7 @@ export function startWorkloadController(options: WorkloadControllerOptions): Wor
     // Nothing new is sent to it any more, by kernel or proxy, before it is told to end.
     const revision = view.modRevision(recordKey('workloads', workload));
     await Promise.all([loop.programmed(revision, ended.signal), loop.served(revision, ended.signal)]);
+    await drained(workload);
     await runtime.stop(id, { graceMs: STOP_GRACE_MS }, ended.signal);
     const [link] = compileLinks(node, [workload]);
     if (link !== undefined) await links.remove(link, ended.signal);
@@ -106,6 +111,16 @@ export function startWorkloadController(options: WorkloadControllerOptions): Wor
     failures.delete(id);
     remember(removedAt, id, removal);
     observed.forget(id);
+  };
+
+  const drained = async ({ id, ip }: Workload): Promise<void> => {
+    drainingIds.add(id);
+    look();
+    try {
+      await drains.ended(ip, ended.signal);
+    } finally {
+      drainingIds.delete(id);
+    }
   };
 
   const act = async (workload: Workload): Promise<void> => {
@@ -137,7 +152,7 @@ export function startWorkloadController(options: WorkloadControllerOptions): Wor
     if (ended.signal.aborted) return;
     for (const workload of view.state.workloads.values()) {
       const { id } = workload;
-      if (acts.size >= MOST_ACTS) return;
+      if (acts.size - drainingIds.size >= MOST_ACTS) return;
       if (workload.node !== node.id || acts.has(id) || (startedIds.has(id) && !workload.stopping)) continue;
       const failure = failures.get(id);
       // A stop does not wait until a failed start may be tried again.

@@ -24,10 +24,22 @@ export function inputSchema(tool: Tool): ObjectSchema {
   const { properties, required } = shape(z.toJSONSchema(tool.input, { io: 'input', unrepresentable: 'any' }));
   return {
     type: 'object',
-    properties: Object.fromEntries(Object.entries(properties).map(([key, schema]) => [key, withoutEcho(key, compact(schema))])),
+    properties: Object.fromEntries(Object.entries(properties).map(([key, schema]) => [key, withoutEcho(key, argument(tool, schema))])),
     ...(required.length === 0 ? {} : { required }),
     additionalProperties: false,
   };
+}
+
+/** What an update takes inside its arguments is what create takes, and said there. */
+function argument({ command }: Tool, schema: JsonSchema): JsonSchema {
+  const whole = compact(schema);
+  const { properties } = whole;
+  if (!command.endsWith('.update') || !isSchema(properties)) return whole;
+  return { ...whole, properties: mapValues(properties, (child) => (isSchema(child) ? withoutDescription(child) : child)) };
+}
+
+function withoutDescription({ description: _description, ...schema }: JsonSchema): JsonSchema {
+  return schema;
 }
 
 /** The answer's fields one level deep: looser than what the agent answers, never stricter, since hosts refuse what does not match. */
@@ -61,7 +73,7 @@ function compact(schema: JsonSchema): JsonSchema {
 
 function compactValue(keyword: string, value: unknown): unknown {
   if (keyword === 'default' || keyword === 'enum' || keyword === 'const') return value;
-  if (keyword === 'properties' && isSchema(value)) return mapValues(value, (child) => (isSchema(child) ? compact(child) : child));
+  if (keyword === 'properties' && isSchema(value)) return mapValues(value, (child) => (isSchema(child) ? withoutBounds(compact(child)) : child));
   if (Array.isArray(value)) return value.map((child: unknown) => (isSchema(child) ? compact(child) : child));
   return isSchema(value) ? compact(value) : value;
 }
@@ -76,6 +88,11 @@ function mergeAlternatives(node: JsonSchema): JsonSchema {
   const [only = {}] = detailed;
   if (detailed.length > 1 || types.includes(undefined)) return node;
   return { ...only, ...rest, type: types };
+}
+
+/** Inside an argument the bounds of a number cost more than they help: they are wide, and the agent's errors name them. */
+function withoutBounds({ minimum: _minimum, maximum: _maximum, ...schema }: JsonSchema): JsonSchema {
+  return schema;
 }
 
 /** Only the type: what a field means is said by its name, by SKILL.md and by the docs. */

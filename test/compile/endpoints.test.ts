@@ -29,6 +29,26 @@ test('a running workload is healthy, a restarting or starting one is listed as u
   );
 });
 
+test('with a health check an endpoint is healthy once its first TCP port has passed; one without a TCP port is while it runs', () => {
+  const workloads = ['a', 'b', 'c'].map((name, index) => aWorkload({ name, id: `0000000${index}`, ip: `10.200.1.${index + 2}`, ports: name === 'c' ? [{ name: 'dns', port: 53, protocol: 'udp' }] : [] }));
+  const ports = [
+    { name: 'dns', port: 53, protocol: 'udp', targetPort: 5300 },
+    { name: 'web', port: 80, protocol: 'tcp', targetPort: 8080 },
+    { name: 'admin', port: 81, protocol: 'tcp', targetPort: 8081 },
+  ];
+  const healthyOf = (service: ReturnType<typeof aService>, health: readonly (readonly [string, boolean])[], states = {}): boolean[] =>
+    endpointLookup(desired({ services: [service], workloads }), { ...observed(workloads, states), health: new Map([['services/default/web', new Map(health)]]) })(service).map(({ healthy }) => healthy);
+  const web = aService({ selector: { app: 'web' }, manyPorts: true, ports, healthCheck: { type: 'tcp' } });
+  const key = (ip: string, port: number): string => `${ip}:${port}`;
+  assert.deepEqual(healthyOf(web, []), [false, false, false]);
+  assert.deepEqual(healthyOf(web, [[key('10.200.1.2', 8080), true], [key('10.200.1.3', 8081), true], [key('10.200.1.4', 8080), false]]), [true, false, false]);
+  assert.deepEqual(healthyOf(web, [[key('10.200.1.2', 8080), true]], { '00000000': 'restarting' }), [false, false, false]);
+  const named = aService({ selector: { app: 'web' }, manyPorts: true, ports: [{ name: 'dns', port: 53, protocol: 'udp', targetPort: 'dns' }, { name: 'web', port: 80, protocol: 'tcp', targetPort: 'none' }], healthCheck: { type: 'tcp' } });
+  assert.deepEqual(healthyOf(named, []), [true]);
+  const given = aService({ endpoints: [{ ip: '192.0.2.7' }, { ip: '192.0.2.8' }], healthCheck: { type: 'tcp' } });
+  assert.deepEqual(healthyOf(given, [[key('192.0.2.8', 80), true]]), [false, true]);
+});
+
 test('a workload of another namespace, with another label, or not observed at all is no endpoint', () => {
   const workloads = [aWorkload({ name: 'a', namespace: 'other' }), aWorkload({ name: 'b', id: '0000000b', labels: { app: 'api' } })];
   assert.deepEqual(endpoints(aService({ selector: { app: 'web' } }), workloads), []);

@@ -49,6 +49,45 @@ test('several ports, named targets, UDP, explicit endpoints, another range, expo
   await assertGolden('many-ports', asText(compile(desired({ services, workloads: [named] }), observed([named]), small).iptables));
 });
 
+test('session affinity: known clients first, then the others, each through the chain of its endpoint; one endpoint needs no choice', async () => {
+  const sessionAffinity = { type: 'clientIP', timeoutSeconds: 600 };
+  const services = [
+    aService({
+      selector: { app: 'web' },
+      manyPorts: true,
+      ports: [
+        { name: 'http', port: 80, protocol: 'tcp', targetPort: 8080 },
+        { name: 'quic', port: 443, protocol: 'udp', targetPort: 'quic' },
+      ],
+      sessionAffinity,
+    }),
+    aService({ name: 'db', clusterIp: '10.201.0.2', ports: [{ port: 5432, protocol: 'tcp' }], endpoints: [{ ip: '192.0.2.7' }], sessionAffinity }),
+  ];
+  // Only the first has a port named quic.
+  const workloads = three.map((workload, index) => (index === 0 ? aWorkload({ ...workload, ports: [{ name: 'quic', port: 8443, protocol: 'udp' }] }) : workload));
+  const { iptables, ipsets } = compile(desired({ services, workloads }), observed(workloads));
+  const sets = ipsets.slice(1).map(({ name, create, members }) => `create ${name} ${create} # ${members.size} members`);
+  await assertGolden('affinity', [asText(iptables).replace(/^[^]*(?=\*nat)/, ''), ...sets, ''].join('\n'));
+  const referred = new Set(asText(iptables).match(/CLAW-A-\w+/g));
+  assert.deepEqual(referred, new Set(ipsets.slice(1).map(({ name }) => name)));
+  assert.ok([...referred].every((name) => name.length <= 31));
+});
+
+test('an endpoint keeps its set when its port, the timeout or another endpoint changes, and not when it is another workload with the same address', () => {
+  const setsWith = (fields: Record<string, unknown>, workloads = three): string[] => {
+    const services = [aService({ selector: { app: 'web' }, sessionAffinity: { type: 'clientIP' }, ...fields })];
+    return compile(desired({ services, workloads }), observed(workloads)).ipsets.slice(1).map(({ name, create }) => `${name} ${create}`);
+  };
+  const sets = setsWith({});
+  assert.equal(sets.length, 3);
+  assert.deepEqual(setsWith({ ports: [{ port: 81, protocol: 'tcp', targetPort: 9090 }], sessionAffinity: { type: 'clientIP', timeoutSeconds: 5 } }), sets);
+  assert.deepEqual(setsWith({}, three.slice(1)), sets.slice(1));
+  const [first, ...others] = three;
+  assert.deepEqual(setsWith({}, [aWorkload({ ...first, id: 'ffffffff' }), ...others]).slice(1), sets.slice(1));
+  assert.notEqual(setsWith({}, [aWorkload({ ...first, id: 'ffffffff' }), ...others])[0], sets[0]);
+  assert.deepEqual(setsWith({ sessionAffinity: undefined }), []);
+});
+
 test('the same state in any order gives the same bytes', () => {
   const services = Array.from({ length: 40 }, (_, index) => aService({ name: `s${index}`, selector: { app: 'web' }, clusterIp: `10.201.${index % 5}.${index + 1}` }));
   const inOrder = asText(compile(desired({ services, workloads: three }), observed(three)).iptables);
@@ -123,7 +162,9 @@ test('whatever was compiled before, the result is that of the state alone', () =
         else services = withService(services, one);
         const state = { ...desired({ workloads: three }), services };
         const incremental = compiler.compile(state, endpointLookup(state, world), changed);
-        assert.equal(asText(incremental.iptables), asText(compile(state, world).iptables));
+        const alone = compile(state, world);
+        assert.equal(asText(incremental.iptables), asText(alone.iptables));
+        assert.deepEqual(new Set(incremental.ipsets), new Set(alone.ipsets));
       }
     }),
     { numRuns: 200 },
@@ -138,7 +179,7 @@ function withService(before: ReadonlyMap<string, Service>, { service, at, endpoi
   if ([...before].some(([other, held]) => other !== key && held.clusterIp === clusterIp)) return after;
   after.delete(key);
   const behind = endpoints === 0 ? { selector: { app: 'web' } } : { endpoints: Array.from({ length: endpoints }, (_, index) => ({ ip: `192.0.2.${index + 1}` })) };
-  return endpoints < 0 ? after : after.set(key, aService({ name: `s${service}`, clusterIp, ...behind }));
+  return endpoints < 0 ? after : after.set(key, aService({ name: `s${service}`, clusterIp, ...behind, ...(at % 3 === 0 ? { sessionAffinity: { type: 'clientIP' } } : {}) }));
 }
 
 test('forwarding between foreign networks is dropped last where the agent turned it on; a range of everything needs no match', () => {

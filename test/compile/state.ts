@@ -63,7 +63,7 @@ export function desired({ services = [], workloads = [], ingresses = [] }: Parts
 
 /** All workloads in this state unless `states` says otherwise, by id. */
 export function observed(workloads: readonly Workload[], states: Readonly<Record<string, WorkloadState>> = {}): Observed {
-  return { generation: 1, workloads: new Map(workloads.map(({ id }) => [id, { state: states[id] ?? 'running', restarts: 0 }])) };
+  return { generation: 1, workloads: new Map(workloads.map(({ id }) => [id, { state: states[id] ?? 'running', restarts: 0 }])), health: new Map() };
 }
 
 /** The state as `iptables-save` would print our part of it. */

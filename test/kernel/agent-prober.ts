@@ -6,7 +6,7 @@ import { z } from 'zod';
 import { start } from '../../src/drivers/exec.ts';
 
 const ask = z.object({
-  op: z.enum(['tcp', 'udp', 'hold', 'echo']),
+  op: z.enum(['tcp', 'udp', 'hold', 'echo', 'fate', 'end']),
   host: z.string(),
   port: z.number(),
   /** Source address. */
@@ -36,6 +36,10 @@ export interface Client {
   hold(key: string, host: string, port: number): Promise<Attempt>;
   /** Sends on a kept connection and reads the echo. */
   echo(key: string, text?: string): Promise<Attempt>;
+  /** Waits, sending nothing, until a kept connection has ended, and gives what the client was told then: `ENDED` after an orderly end. */
+  fate(key: string, options?: Pick<DialOptions, 'timeoutMs'>): Promise<Attempt>;
+  /** Ends a kept connection in an orderly way. */
+  end(key: string): Promise<Attempt>;
   close(): Promise<void>;
 }
 
@@ -80,6 +84,8 @@ function clientOf(perform: (question: Ask) => Promise<Attempt>, close: () => Pro
     udp: (host, port, options = {}) => perform({ op: 'udp', host, port, ...options }),
     hold: (key, host, port) => perform({ op: 'hold', key, host, port }),
     echo: (key, text = 'ping') => perform({ op: 'echo', key, text, host: '', port: 0 }),
+    end: (key) => perform({ op: 'end', key, host: '', port: 0 }),
+    fate: (key, options = {}) => perform({ op: 'fate', key, host: '', port: 0, ...options }),
     close,
   };
 }
@@ -95,8 +101,15 @@ function createProber() {
   const perform = async (question: Ask): Promise<Attempt> => {
     const startedAt = performance.now();
     const { key = '', op } = question;
-    const outcome = await (op === 'udp' ? datagram(question) : op === 'echo' ? speak(connections.get(key), question) : dial(question));
+    const outcome = await act(op, connections.get(key), question);
     return { ...outcome, ms: performance.now() - startedAt };
+  };
+
+  const act = (op: Ask['op'], kept: Socket | undefined, question: Ask): Promise<Omit<Attempt, 'ms'>> => {
+    if (op === 'udp') return datagram(question);
+    if (op === 'echo') return speak(kept, question);
+    if (op === 'end') kept?.end();
+    return op === 'fate' || op === 'end' ? endOf(kept, question) : dial(question);
   };
 
   const dial = async ({ op, host, port, from, key = '', timeoutMs = SILENCE_MS }: Ask): Promise<Omit<Attempt, 'ms'>> => {
@@ -104,7 +117,10 @@ function createProber() {
     socket.setEncoding('utf8');
     const outcome = await firstOf(socket, timeoutMs);
     if (op === 'tcp' || outcome.error !== undefined) socket.destroy();
-    else connections.set(key, socket);
+    else {
+      connections.get(key)?.destroy();
+      connections.set(key, socket);
+    }
     return outcome;
   };
 
@@ -112,6 +128,25 @@ function createProber() {
     if (socket === undefined) return { error: 'NO_SUCH_CONNECTION' };
     socket.write(text);
     return firstOf(socket, timeoutMs);
+  };
+
+  const endOf = async (socket: Socket | undefined, { timeoutMs = SILENCE_MS }: Ask): Promise<Omit<Attempt, 'ms'>> => {
+    if (socket === undefined) return { error: 'NO_SUCH_CONNECTION' };
+    // One that is not read is not told of its end.
+    socket.resume();
+    const told = (): Omit<Attempt, 'ms'> => ({ error: socket.errored === null || socket.errored === undefined ? 'ENDED' : codeOf(socket.errored) });
+    if (socket.closed) return told();
+    return new Promise((resolve) => {
+      const closed = (): void => {
+        clearTimeout(timer);
+        resolve(told());
+      };
+      const timer = setTimeout(() => {
+        socket.removeListener('close', closed);
+        resolve({ error: 'SILENT' });
+      }, timeoutMs);
+      socket.once('close', closed);
+    });
   };
 
   const datagram = async ({ host, port, from, key, timeoutMs = SILENCE_MS }: Ask): Promise<Omit<Attempt, 'ms'>> => {
