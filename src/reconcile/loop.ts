@@ -13,7 +13,7 @@ import type { Route } from '../model/route-snapshot.ts';
 import type { EndpointCache } from '../observed/endpoint-cache.ts';
 import type { ObservedState } from '../observed/observed-state.ts';
 import { applyInOrder, type KernelDrivers } from './order.ts';
-import { startPasses, type PassesStatus } from './passes.ts';
+import { startPasses, type PassesStatus, type PassResult } from './passes.ts';
 
 export interface LoopOptions {
   readonly node: Node;
@@ -25,6 +25,8 @@ export interface LoopOptions {
   readonly feedRoutes: (routes: readonly Route[], signal: AbortSignal) => Promise<void>;
   /** UDP translations that the kernel still follows from before this agent started. */
   readonly inheritedUdpFlows: UdpFlows;
+  /** Told after each pass over the kernel or the proxy. */
+  readonly onPass?: (pass: PassResult) => void;
   readonly logger: Logger;
 }
 
@@ -86,6 +88,7 @@ export function startLoop(options: LoopOptions): Loop {
   const kernel = startPasses({
     name: 'kernel',
     revision: () => view.state.revision,
+    onPass: options.onPass,
     logger,
     pass: async (signal) => {
       const state = compile();
@@ -97,6 +100,7 @@ export function startLoop(options: LoopOptions): Loop {
   const routes = startPasses({
     name: 'ingress proxy',
     revision: () => view.state.revision,
+    onPass: options.onPass,
     logger,
     pass: (signal) => options.feedRoutes(compileRoutes(view.state, endpointsOf), signal),
   });
