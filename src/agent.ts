@@ -15,10 +15,12 @@ import { openNodeNetwork } from './drivers/node-network.ts';
 import { resetSockets } from './drivers/tcp-reset.ts';
 import { readTranslated } from './drivers/translated.ts';
 import { openDesiredView } from './managers/desired-view.ts';
+import { countFigures } from './managers/figures.ts';
 import { createManagers } from './managers/managers.ts';
 import { createMutate } from './managers/plans.ts';
 import { removeStopped } from './managers/workloads.ts';
 import type { World } from './managers/world.ts';
+import { createMetrics } from './metrics.ts';
 import { openNode } from './node-identity.ts';
 import { createEndpointCache } from './observed/endpoint-cache.ts';
 import { createObservedState } from './observed/observed-state.ts';
@@ -34,6 +36,7 @@ import { openProcessRuntime } from './runtime/process.ts';
 import { KERNEL_LOCK_DIRECTORY, takeKernel, takeStateDirectory } from './state-directory.ts';
 import { openSqliteStore } from './store/sqlite.ts';
 import { groupId, openAgentSocket, refuseTakenSocket } from './surfaces/agent-socket.ts';
+import { openMetricsHttp, type MetricsHttp } from './surfaces/metrics-http.ts';
 import { createPeerLookup } from './surfaces/peer.ts';
 import { version } from './version.ts';
 
@@ -99,7 +102,8 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
 
   const driftLog = openDriftLog(logger);
   const onRepaired = (words: readonly string[]): void => driftLog.repaired(words);
-  const iptables = openIptables({ backend: BACKEND, onRepaired });
+  const metrics = createMetrics({ id: node.id, mode, version: version() });
+  const iptables = openIptables({ backend: BACKEND, onRepaired, observer: metrics.restoreObserver });
   opened.defer(() => iptables.close());
   const conntrack = openConntrack();
   const links = openLinks();
@@ -138,9 +142,10 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
     signal,
   );
   opened.defer(() => drains.close());
-  const loop = startLoop({ node, view, observed, endpoints, drivers, drains, feedRoutes: (routes, until) => proxy.feed(routes, until), inheritedUdpFlows, logger });
+  const loop = startLoop({ node, view, observed, endpoints, drivers, drains, feedRoutes: (routes, until) => proxy.feed(routes, until), inheritedUdpFlows, onPass: (pass) => metrics.onPass(pass), logger });
   opened.defer(() => loop.close());
 
+  let metricsHttp: MetricsHttp | undefined;
   const world: World = {
     node,
     mode,
@@ -158,14 +163,17 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
     workloadLogs: (id, tail) => runtime.logs(id, tail),
     whyUnhealthy: (service, endpoint) => health.whyUnhealthy(service, endpoint),
     health: () => {
-      const { revision, failure } = loop.kernelStatus();
+      const { revision, failure, durationMs } = loop.kernelStatus();
+      const lastPassMs = durationMs === undefined ? {} : { lastPassMs: Math.round(durationMs * 10) / 10 };
       return {
-        kernel: { inSync: failure === undefined, backend: BACKEND, revision, ...(failure === undefined ? {} : { reason: failure }) },
+        kernel: { inSync: failure === undefined, backend: BACKEND, revision, ...lastPassMs, ...(failure === undefined ? {} : { reason: failure }) },
         drift: driftLog.status(),
         ingress: proxy.status(),
+        metrics: metricsHttp?.status ?? {},
         storeDriver: 'sqlite',
       };
     },
+    conntrack: () => conntrack.size(),
   };
   const workloads = startWorkloadController({
     node,
@@ -181,8 +189,14 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
   });
   opened.defer(() => workloads.close());
 
-  const audit = openAuditLog(stateDir.auditLog, logger);
-  opened.defer(() => audit.close());
+  const auditLog = openAuditLog(stateDir.auditLog, logger);
+  opened.defer(() => auditLog.close());
+  const audit: Door['audit'] = {
+    write: (entry) => {
+      metrics.onCall(entry);
+      auditLog.write(entry);
+    },
+  };
   const door: Door = {
     managers: createManagers(world),
     logger,
@@ -209,6 +223,11 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
     logger,
   });
   opened.defer(() => drift.close());
+  const readMetrics = async (): Promise<string> =>
+    metrics.text({ health: world.health(), figures: countFigures(world), conntrack: await world.conntrack(), storeRevision: view.state.revision });
+  const { enabled: metricsEnabled, port: metricsPort } = config.metrics;
+  if (metricsEnabled) metricsHttp = await openMetricsHttp({ port: metricsPort, contentType: metrics.contentType, text: readMetrics, logger });
+  opened.defer(() => metricsHttp?.close());
   const socket = await openAgentSocket({
     path: socketPath,
     gid: mode === 'host' ? await groupId(config.socketGroup) : undefined,

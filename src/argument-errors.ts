@@ -41,6 +41,8 @@ function argumentsOf(tool: Tool): string {
 
 /** The form that a value of the wrong type should have had. */
 function hintFor(issue: z.core.$ZodIssue): string | undefined {
+  if (issue.code === 'too_big' && issue.origin === 'array') return 'Give fewer, or spread them over several objects.';
+  if (issue.code === 'too_big' && issue.origin === 'string') return 'Give a shorter one.';
   if (issue.code !== 'invalid_type') return undefined;
   const { input } = issue;
   if (issue.expected === 'array' && typeof input === 'string') return `Give a list: ${JSON.stringify(input.slice(0, MAX_SHOWN).split(' '))}.`;
@@ -57,6 +59,7 @@ function wordsOf(issue: z.core.$ZodIssue): string {
   if (issue.code === 'invalid_key') return issue.issues[0]?.message ?? issue.message;
   if (issue.input === undefined) return 'is missing';
   if (issue.code === 'too_small' && issue.origin === 'array') return 'at least one is needed';
+  if (issue.code === 'too_big' && Array.isArray(issue.input)) return `at most ${issue.maximum} are allowed, these are ${issue.input.length}`;
   // Environment variables are where secrets live: their values are never repeated.
   if (issue.path[0] === 'env') return issue.message.replace(/^Invalid input: /, '');
   const words = issue.message.replace(/^(Invalid (input|option)|Too (small|big)): /, '').replace('expected record', 'expected an object');
@@ -80,5 +83,10 @@ function textOf(value: unknown): string {
 }
 
 function pathText(path: readonly PropertyKey[]): string {
-  return path.map((part, index) => (typeof part === 'number' ? `[${part}]` : `${index === 0 ? '' : '.'}${String(part)}`)).join('');
+  return path.map((part, index) => (typeof part === 'number' ? `[${part}]` : `${index === 0 ? '' : '.'}${shortened(String(part))}`)).join('');
+}
+
+/** The longest key that may be right is a label's, of 253 + 1 + 63 characters. */
+function shortened(key: string): string {
+  return key.length > 320 ? `${key.slice(0, 317)}...` : key;
 }

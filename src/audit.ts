@@ -10,6 +10,8 @@ export interface AuditEntry {
   readonly effect?: string;
   readonly durationMs: number;
   readonly revision?: number | undefined;
+  /** Whether a change was in force when it was answered. */
+  readonly enforced?: boolean | undefined;
   readonly error?: ClawError;
 }
 
@@ -46,7 +48,7 @@ export function openAuditLog(path: string, logger: Logger): AuditLog {
   };
 }
 
-async function line({ command, params, caller, effect, durationMs, revision, error }: AuditEntry, time: string) {
+async function line({ command, params, caller, effect, durationMs, revision, enforced, error }: AuditEntry, time: string) {
   return {
     time,
     peer: await caller.peer,
@@ -57,6 +59,7 @@ async function line({ command, params, caller, effect, durationMs, revision, err
     result: error === undefined ? 'ok' : error.code,
     ...(error === undefined ? {} : { message: error.message }),
     ...(revision === undefined ? {} : { revision }),
+    ...(enforced === undefined ? {} : { enforced }),
     durationMs: Math.round(durationMs * 10) / 10,
   };
 }

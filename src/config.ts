@@ -27,6 +27,12 @@ export const configSchema = z.strictObject({
     .boolean()
     .default(false)
     .describe('Let this machine route between foreign networks, although forwarding was off before the agent turned it on'),
+  metrics: z
+    .strictObject({
+      enabled: z.boolean().default(true).describe('Serve figures for Prometheus on http://127.0.0.1:PORT/metrics'),
+      port: port.prefault(10_201).describe('Port on 127.0.0.1'),
+    })
+    .prefault({}),
   socketGroup: z.string().default('clawnode').describe("Group whose members may use the agent's socket, if it exists"),
 });
 export type Config = z.output<typeof configSchema>;

@@ -12,7 +12,7 @@ import { refuseLaterCommand, withoutLaterArguments } from './not-built.ts';
 export interface Door {
   readonly managers: Managers;
   readonly logger: Logger;
-  readonly audit: AuditLog;
+  readonly audit: Pick<AuditLog, 'write'>;
   /** Waits until the revision is programmed, or known not to be. */
   programmed(revision: number, signal: AbortSignal): Promise<Enforcement>;
   /** The same without waiting. */
@@ -52,8 +52,8 @@ export async function dispatch(door: Door, call: Call, signal: AbortSignal): Pro
   try {
     const tool = requireTool(call.command);
     requireAllowed(tool, call.limits ?? {});
-    const { answer, revision } = await runTool(door, tool, { params: call.params, signal });
-    door.audit.write({ ...record, command: tool.command, effect: tool.effect, durationMs: performance.now() - startedAt, revision });
+    const { answer, revision, enforced } = await runTool(door, tool, { params: call.params, signal });
+    door.audit.write({ ...record, command: tool.command, effect: tool.effect, durationMs: performance.now() - startedAt, revision, enforced });
     return answer;
   } catch (thrown) {
     const error = toClawError(thrown);
@@ -68,13 +68,19 @@ interface ToolCall {
   readonly signal: AbortSignal;
 }
 
-async function runTool(door: Door, tool: Tool, { params, signal }: ToolCall) {
+interface Ran {
+  readonly answer: Record<string, unknown>;
+  readonly revision?: number | undefined;
+  readonly enforced?: boolean;
+}
+
+async function runTool(door: Door, tool: Tool, { params, signal }: ToolCall): Promise<Ran> {
   const handled = await tool.run(door.managers, parseInput(tool, withoutLaterArguments(tool, params)), signal);
   const { answer, revision } = handled;
   if (revision === undefined || !('enforced' in tool.output.shape)) return { answer, revision };
   const known = await enforcementOf(door, tool, { revision, signal });
   const enforcement = handled.notEnforced === undefined ? known : { enforced: false, reason: handled.notEnforced };
-  return { answer: { ...answer, ...enforcement }, revision };
+  return { answer: { ...answer, ...enforcement }, revision, enforced: enforcement.enforced };
 }
 
 /** So long a change of services or workloads waits for the proxy to follow: it does in a few ms, and if not, the kernel counts. */

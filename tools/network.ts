@@ -25,10 +25,13 @@ export const networkTools: readonly Tool[] = [
       serviceDiscovery: z.object({
         serviceCount: z.int(),
         iptablesAvailable: z.boolean(),
+        endpoints: z.int().describe('Of all services together'),
+        healthy: z.int(),
         services: z
           .array(z.object({ namespace: z.string(), name: z.string(), clusterIp: z.string(), port: z.int(), endpoints: z.int(), healthy: z.int() }))
           .describe('The first 50; service.list pages through all'),
       }),
+      workloads: z.record(z.string(), z.int()).describe('How many, and how many in each state'),
       allocator: z.object({
         stats: z.object({
           clusterIps: poolStats,
@@ -37,12 +40,15 @@ export const networkTools: readonly Tool[] = [
           meshIps: z.record(z.string(), poolStats).describe('By region'),
         }),
       }),
+      conntrack: z.object({ entries: z.int(), maximum: z.int() }).nullable().describe('Tracked connections of this node'),
       ingress: z.object({ port: z.int(), running: z.boolean(), published: z.string().optional(), reason: z.string().optional() }).describe('The HTTP proxy'),
       kernel: z
-        .object({ inSync: z.boolean(), backend: z.string(), revision: z.int(), reason: z.string().optional() })
+        .object({ inSync: z.boolean(), backend: z.string(), revision: z.int(), lastPassMs: z.number().optional(), reason: z.string().optional() })
         .describe('Whether it holds the newest revision of the store'),
       drift: z.object({ repairs: z.int(), lastRepairAt: z.string().optional(), last: z.string().optional() }).describe('What others changed in the kernel and we repaired'),
       store: z.object({ driver: z.string(), revision: z.int() }),
+      metrics: z.object({ url: z.string().optional(), failure: z.string().optional() }).describe('Where Prometheus finds them'),
+      warnings: z.array(z.string()).describe('What needs attention, in words; empty when all is well'),
     }),
     handle: (managers) => managers.network.status(),
   }),

@@ -1,13 +1,14 @@
 /** Deletes connection tracking entries that would lead traffic astray and tells how full the table is; it never adds one. */
 import { readFile } from 'node:fs/promises';
 import type { ConntrackFlush } from '../compile/kernel-state.ts';
+import type { ConntrackSize } from '../model/conntrack.ts';
 import { ProcessError, run, type Argv } from './exec.ts';
 
 export interface ConntrackDriver {
   /** Deletes the entries. That there are none is no error; any other failure is (ClawError `PROCESS_FAILED`, `MISSING_BINARY`). */
   flush(list: readonly ConntrackFlush[], signal?: AbortSignal): Promise<void>;
-  /** How many entries this network namespace holds, and how many it may hold. */
-  size(): Promise<{ readonly entries: number; readonly maximum: number }>;
+  /** How many entries this network namespace holds, and how many it may hold; undefined where the kernel tracks nothing. */
+  size(): Promise<ConntrackSize | undefined>;
 }
 
 export function openConntrack(): ConntrackDriver {
@@ -18,13 +19,19 @@ async function flush(list: readonly ConntrackFlush[], signal?: AbortSignal): Pro
   for (const argv of list.flatMap(commandsFor)) await deleteEntries(argv, signal);
 }
 
-async function size(): Promise<{ entries: number; maximum: number }> {
+async function size(): Promise<ConntrackSize | undefined> {
   const [entries, maximum] = await Promise.all([readNumber('nf_conntrack_count'), readNumber('nf_conntrack_max')]);
-  return { entries, maximum };
+  return entries === undefined || maximum === undefined ? undefined : { entries, maximum };
 }
 
-async function readNumber(name: string): Promise<number> {
-  return Number(await readFile(`/proc/sys/net/netfilter/${name}`, 'utf8'));
+/** Undefined while the kernel's module is not loaded. */
+async function readNumber(name: string): Promise<number | undefined> {
+  try {
+    return Number(await readFile(`/proc/sys/net/netfilter/${name}`, 'utf8'));
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined;
+    throw error;
+  }
 }
 
 function commandsFor(entry: ConntrackFlush): Argv[] {

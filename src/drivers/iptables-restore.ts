@@ -24,6 +24,13 @@ export interface RestoreOptions {
   readonly argv: Argv;
   /** Called whenever the process ends, also between two payloads. */
   readonly onExit: () => void;
+  readonly observer?: RestoreObserver | undefined;
+}
+
+/** Told what the process does, for whoever counts. */
+export interface RestoreObserver {
+  readonly onStart: () => void;
+  readonly onCommit: (commit: { readonly durationMs: number; readonly failed: boolean }) => void;
 }
 
 interface Running {
@@ -52,12 +59,27 @@ export function openRestoreProcess(options: RestoreOptions): RestoreProcess {
   let running: Running | undefined;
   let commits = 0;
 
+  const { argv, observer } = options;
+
   function ensureRunning(): Running {
-    running ??= launch(options.argv, () => {
+    if (running !== undefined) return running;
+    running = launch(argv, () => {
       running = undefined;
       options.onExit();
     });
+    observer?.onStart();
     return running;
+  }
+
+  async function observed(commit: () => Promise<void>): Promise<void> {
+    const startedAt = performance.now();
+    let failed = true;
+    try {
+      await commit();
+      failed = false;
+    } finally {
+      observer?.onCommit({ durationMs: performance.now() - startedAt, failed });
+    }
   }
 
   return {
@@ -66,7 +88,7 @@ export function openRestoreProcess(options: RestoreOptions): RestoreProcess {
       const process = ensureRunning();
       if (process.inFlight !== undefined) throw new ClawError('INTERNAL', 'a second iptables payload was written before the first was proved');
       commits += 1;
-      await write(process, { payload, proof: `# claw-${commits}`, timeoutMs, signal });
+      await observed(() => write(process, { payload, proof: `# claw-${commits}`, timeoutMs, signal }));
     },
     async close() {
       const process = running;

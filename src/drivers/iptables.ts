@@ -5,7 +5,7 @@ import { checkTables } from './iptables-check.ts';
 import { asProgrammed, diffTable, type TableDifference } from './iptables-diff.ts';
 import { describeDrift } from './iptables-drift.ts';
 import { transactionSizes, transactionsOf, type TransactionSizes } from './iptables-transactions.ts';
-import { openRestoreProcess, type CommitOptions } from './iptables-restore.ts';
+import { openRestoreProcess, type CommitOptions, type RestoreObserver } from './iptables-restore.ts';
 import { listChain, parseIptablesSave, saveTable, saveTables, targetsOwnChain, type ChainName, type IptablesBackend, type ProgrammedTable } from './iptables-save.ts';
 
 export interface IptablesDriver {
@@ -47,15 +47,17 @@ export interface IptablesOptions {
   readonly backend: IptablesBackend;
   /** Told what others had changed, once it is repaired. */
   readonly onRepaired?: ((words: readonly string[]) => void) | undefined;
+  readonly observer?: RestoreObserver;
 }
 
 /** The driver of the kernel's own tables, in the backend that holds this machine's rules. */
-export function openIptables({ backend, onRepaired }: IptablesOptions): IptablesDriver {
+export function openIptables({ backend, onRepaired, observer }: IptablesOptions): IptablesDriver {
   const connect = (onRestoreExit: () => void): IptablesKernel => {
     const restore = openRestoreProcess({
       // `--wait` without a number: with one, iptables-legacy-restore ends with exit code 0 after so many idle seconds.
       argv: [`iptables-${backend}-restore`, '--noflush', '-v', '--wait'],
       onExit: onRestoreExit,
+      observer,
     });
     return {
       save: (signal) => saveTables(backend, signal),

@@ -15,6 +15,8 @@ export function takeAddress(world: World, range: AllocationRange, owner: string)
   const result = allocate(poolOf(world, range));
   if (!result.ok) {
     throw new ClawError('RANGE_FULL', `no address is left in ${cidrOf(world, range)}: all ${world.allocations(range).taken.size} are taken`, {
+      // Of the configuration, as with RANGE_OVERLAP: no argument is wrong.
+      path: `ranges.${range.kind}`,
       hint: range.kind === 'clusterIp' ? 'Delete services that are no longer needed.' : 'Stop workloads that are no longer needed.',
     });
   }

@@ -38,6 +38,7 @@ export function ingressManager(world: World) {
           });
         }
         requireRoom(world.desired.ingresses, 'ingresses');
+        requireRoomForRules(world, input.rules.length);
         const ingress: Ingress = { v: 1, createdAt: world.now().toISOString(), ...input };
         return { ...createRecord(world, key, ingress), answer: ingress };
       });
@@ -48,6 +49,7 @@ export function ingressManager(world: World) {
       if (input.rules !== undefined) requireDistinct(input.rules);
       const { answer, revision } = await world.mutate(() => {
         const old = find(input);
+        if (input.rules !== undefined) requireRoomForRules(world, input.rules.length - old.rules.length);
         const updated: Ingress = { ...old, rules: input.rules ?? old.rules, tls: input.tls === undefined ? old.tls : (input.tls ?? false) };
         return { ...replaceRecord(world, recordKey('ingresses', input), updated), answer: updated };
       });
@@ -117,6 +119,21 @@ function warnings(world: World, ingress: Ingress): string[] {
     return [`ingress ${winner.namespace}/${winner.name} is older and answers ${rule.host}${rule.path}`];
   });
   return [...absent, ...taken];
+}
+
+/** Of all ingresses together. The proxy takes all of its routes at once, and this many within a second or two. */
+const MAX_RULES = 50_000;
+
+/** What the proxy could no longer take would keep every other ingress from being changed as well. */
+function requireRoomForRules(world: World, more: number): void {
+  if (more <= 0) return;
+  let rules = 0;
+  for (const ingress of world.desired.ingresses.values()) rules += ingress.rules.length;
+  if (rules + more <= MAX_RULES) return;
+  throw new ClawError('LIMIT_EXCEEDED', `all ingresses together have ${rules} rules, and ${MAX_RULES} is the most`, {
+    path: 'rules',
+    hint: 'Delete ingresses that are no longer needed, or give fewer rules.',
+  });
 }
 
 function requireDistinct(rules: readonly IngressRule[]): void {

@@ -1,8 +1,12 @@
 /** What `network.status` tells of this node. Reads only. */
 import { bounds } from '../model/address.ts';
-import { poolStats } from './allocations.ts';
+import type { Named } from '../model/record.ts';
+import type { WorkloadState } from '../model/workload.ts';
+import { countFigures } from './figures.ts';
 import { page } from './paging.ts';
 import { summary } from './services.ts';
+import { nodeWarnings, type NodeFacts } from './warnings.ts';
+import { stateOf } from './workloads.ts';
 import type { World } from './world.ts';
 
 const SERVICES_SHOWN = 50;
@@ -12,7 +16,11 @@ const MESH_REGIONS = ['gateway', 'us-west', 'us-east', 'eu-west', 'asia', 'molt'
 export function networkManager(world: World) {
   return {
     status: async () => {
-      const { kernel, drift, ingress, storeDriver } = world.health();
+      const health = world.health();
+      const { kernel, drift, ingress, metrics, storeDriver } = health;
+      const conntrack = await world.conntrack();
+      const figures = countFigures(world);
+      const { healthy, unhealthy } = figures.endpoints;
       return {
         answer: {
           node: world.node.id,
@@ -21,29 +29,45 @@ export function networkManager(world: World) {
           mesh: { nodeCount: 1, nodes: [{ id: world.node.id, meshIp: null, region: null }] },
           wireguard: null,
           serviceDiscovery: {
-            serviceCount: world.desired.services.size,
+            serviceCount: figures.services,
             iptablesAvailable: kernel.inSync,
+            endpoints: healthy + unhealthy,
+            healthy,
             services: page(world.desired.services, { limit: SERVICES_SHOWN }).items.map((service) => {
               const { protocol: _, ...shown } = summary(world, service);
               return shown;
             }),
           },
+          workloads: { total: world.desired.workloads.size, ...Object.fromEntries(Object.entries(figures.workloads).filter(([, count]) => count > 0)) },
           allocator: {
             stats: {
-              clusterIps: poolStats(world, { kind: 'clusterIp' }),
-              workloadIps: poolStats(world, { kind: 'workload', node: world.node.id }),
+              ...figures.pools,
               workloadSubnets: { used: 1, free: subnetCount(world) - 1, quarantined: 0 },
               meshIps: Object.fromEntries(MESH_REGIONS.map((region) => [region, { used: 0, free: 4094, quarantined: 0 }])),
             },
           },
+          conntrack: conntrack ?? null,
           ingress,
           kernel,
           drift,
           store: { driver: storeDriver, revision: world.desired.revision },
+          metrics,
+          warnings: nodeWarnings({ health, figures, conntrack, ...troubled(world) }),
         },
       };
     },
   };
+}
+
+/** Names of what does not do what it was made for. */
+function troubled(world: World): Pick<NodeFacts, 'deserted' | 'failed' | 'restarting'> {
+  const workloadsIn = (state: WorkloadState): string[] => nameAll([...world.desired.workloads.values()].filter((workload) => stateOf(world, workload) === state));
+  const deserted = [...world.desired.services.values()].filter((service) => !world.endpointsOf(service).some(({ healthy }) => healthy));
+  return { deserted: nameAll(deserted), failed: workloadsIn('failed'), restarting: workloadsIn('restarting') };
+}
+
+function nameAll(records: readonly Named[]): string[] {
+  return records.map(({ namespace, name }) => `${namespace}/${name}`).toSorted();
 }
 
 /** How many /24 subnets the workload range holds. */

@@ -19,7 +19,7 @@ export function createRecord(world: World, key: string, value: unknown): Change 
   const [, namespace = ''] = key.split('/');
   const namespaceKey = `namespaces/${namespace}`;
   const known = world.desired.namespaces.get(namespaceKey);
-  if (known === undefined) requireRoom(world.desired.namespaces, 'namespaces');
+  if (known === undefined) requireRoom(world.desired.namespaces, 'namespaces', 'namespace');
   return {
     compares: [
       { key, modRevision: 0 },
@@ -46,9 +46,11 @@ export function together(...changes: readonly Change[]): Change {
   return { compares: changes.flatMap((change) => change.compares), ops: changes.flatMap((change) => change.ops) };
 }
 
-export function requireRoom(records: ReadonlyMap<string, unknown>, kind: string): void {
+/** Throws LIMIT_EXCEEDED when there are as many as there can be; `path` is the argument that would have named one more. */
+export function requireRoom(records: ReadonlyMap<string, unknown>, kind: string, path = 'name'): void {
   if (records.size < MAX_OBJECTS) return;
-  throw new ClawError('LIMIT_EXCEEDED', `there are ${records.size} ${kind}, and ${MAX_OBJECTS} is the most`, { hint: `Delete ${kind} that are no longer needed.` });
+  const remedy = kind === 'workloads' ? 'Stop' : 'Delete';
+  throw new ClawError('LIMIT_EXCEEDED', `there are ${records.size} ${kind}, and ${MAX_OBJECTS} is the most`, { path, hint: `${remedy} ${kind} that are no longer needed.` });
 }
 
 /** The record, or an error that names the command which lists what exists. */

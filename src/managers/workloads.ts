@@ -3,8 +3,9 @@ import { randomBytes } from 'node:crypto';
 import type { RunWorkload, UpdateWorkload } from '../../tools/workload.ts';
 import { ClawError } from '../errors.ts';
 import type { ObservedWorkload } from '../model/observed.ts';
+import { processProblem } from '../model/process-limits.ts';
 import { recordKey, type Named } from '../model/record.ts';
-import { workloadId, type Workload, type WorkloadPort } from '../model/workload.ts';
+import { workloadId, type Workload, type WorkloadPort, type WorkloadState } from '../model/workload.ts';
 import { releaseAddress, takeAddress } from './allocations.ts';
 import { page } from './paging.ts';
 import { createRecord, deleteRecord, replaceRecord, requireRecord, requireRoom, together } from './records.ts';
@@ -19,6 +20,7 @@ export function workloadManager(world: World) {
     run: async (input: RunWorkload, signal: AbortSignal) => {
       requireRuntime(world, input);
       requirePorts(input.ports);
+      requireFits(input);
       const { answer: started } = await world.mutate(() => {
         const key = recordKey('workloads', input);
         const existing = world.desired.workloads.get(key);
@@ -113,15 +115,24 @@ function requireHere(world: World, workload: Workload): void {
   });
 }
 
+/** What is observed of it, unless it is being stopped. */
+export function stateOf(world: World, workload: Workload): WorkloadState {
+  return workload.stopping ? 'stopping' : observedOf(world, workload).state;
+}
+
+function observedOf(world: World, workload: Workload): ObservedWorkload {
+  return world.observed.workloads.get(workload.id) ?? { state: 'starting', restarts: 0 };
+}
+
 function shown(world: World, workload: Workload) {
-  const observed: ObservedWorkload = world.observed.workloads.get(workload.id) ?? { state: 'starting', restarts: 0 };
+  const observed = observedOf(world, workload);
   return {
     id: workload.id,
     namespace: workload.namespace,
     name: workload.name,
     labels: workload.labels,
     runtime: workload.runtime,
-    state: workload.stopping ? ('stopping' as const) : observed.state,
+    state: stateOf(world, workload),
     ...(observed.exitCode === undefined ? {} : { exitCode: observed.exitCode }),
     ...(observed.message === undefined ? {} : { message: observed.message }),
     restarts: observed.restarts,
@@ -144,6 +155,13 @@ function requireRuntime(world: World, input: RunWorkload): void {
     path: 'runtime',
     hint: 'The operator allows it with workloads.process.enabled and a uid in the configuration; `clawnode sandbox` needs no such permission.',
   });
+}
+
+/** What no process can be given would else be stored, with an address of its own, and fail. */
+function requireFits({ command, env }: Pick<Workload, 'command' | 'env'>): void {
+  const problem = processProblem(command, env);
+  if (problem === undefined) return;
+  throw new ClawError('LIMIT_EXCEEDED', problem.message, { path: problem.path, hint: 'Let the command read what is long from a file.' });
 }
 
 function requirePorts(ports: readonly WorkloadPort[]): void {

@@ -1,6 +1,7 @@
 /** What managers work with: this node, the desired and observed state, the store's door, and the clock. No driver is reachable from here. */
 import type { EndpointsOf } from '../compile/endpoints.ts';
 import type { AllocationRange } from '../ipam/keys.ts';
+import type { ConntrackSize } from '../model/conntrack.ts';
 import type { AllocationTable } from './desired-view.ts';
 import type { Desired, Endpoint, Observed } from '../model/observed.ts';
 import type { Node } from '../model/node.ts';
@@ -18,9 +19,18 @@ export interface Plan<Answer> {
 
 /** How this node does, for `network.status`. */
 export interface NodeHealth {
-  readonly kernel: { readonly inSync: boolean; readonly backend: string; readonly revision: number; readonly reason?: string };
+  readonly kernel: {
+    readonly inSync: boolean;
+    readonly backend: string;
+    readonly revision: number;
+    /** How long the last pass over it took. */
+    readonly lastPassMs?: number;
+    readonly reason?: string;
+  };
   readonly drift: { readonly repairs: number; readonly lastRepairAt?: string; readonly last?: string };
   readonly ingress: { readonly port: number; readonly running: boolean; readonly reason?: string };
+  /** Where metrics are served, if they are, and why not although they should be. */
+  readonly metrics: { readonly url?: string; readonly failure?: string };
   readonly storeDriver: string;
 }
 
@@ -49,4 +59,6 @@ export interface World {
   health(): NodeHealth;
   /** In words; undefined for an endpoint that is healthy. */
   whyUnhealthy(service: Service, endpoint: Endpoint): string | undefined;
+  /** Undefined where the kernel tracks no connections. */
+  conntrack(): Promise<ConntrackSize | undefined>;
 }

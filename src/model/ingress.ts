@@ -10,7 +10,7 @@ export const host = z
   .pipe(
     z
       .string()
-      .max(253)
+      .max(253, { error: (issue) => `a host holds at most 253 characters, this one has ${typeof issue.input === 'string' ? issue.input.length : 'more'}` })
       .regex(/^(\*\.)?([a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\.)*[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/, {
         error: 'a host is a DNS name such as www.example.com, or *.example.com, without a port',
       }),

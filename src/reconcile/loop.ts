@@ -14,7 +14,7 @@ import type { EndpointCache } from '../observed/endpoint-cache.ts';
 import type { ObservedState } from '../observed/observed-state.ts';
 import type { Drains } from './drains.ts';
 import { applyInOrder, type KernelDrivers } from './order.ts';
-import { startPasses, type PassesStatus } from './passes.ts';
+import { startPasses, type PassesStatus, type PassResult } from './passes.ts';
 
 export interface LoopOptions {
   readonly node: Node;
@@ -28,6 +28,8 @@ export interface LoopOptions {
   readonly drains: Pick<Drains, 'passed'>;
   /** UDP translations that the kernel still follows from before this agent started. */
   readonly inheritedUdpFlows: UdpFlows;
+  /** Told after each pass over the kernel or the proxy. */
+  readonly onPass?: (pass: PassResult) => void;
   readonly logger: Logger;
 }
 
@@ -90,6 +92,7 @@ export function startLoop(options: LoopOptions): Loop {
   const kernel = startPasses({
     name: 'kernel',
     revision: () => view.state.revision,
+    onPass: options.onPass,
     logger,
     pass: async (signal) => {
       const state = compile();
@@ -102,6 +105,7 @@ export function startLoop(options: LoopOptions): Loop {
   const routes = startPasses({
     name: 'ingress proxy',
     revision: () => view.state.revision,
+    onPass: options.onPass,
     logger,
     pass: (signal) => options.feedRoutes(compileRoutes(view.state, endpointsOf), signal),
   });

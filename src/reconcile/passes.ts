@@ -9,7 +9,15 @@ export interface PassesOptions {
   /** The store revision that a pass which begins now would cover. */
   readonly revision: () => number;
   readonly pass: (signal: AbortSignal) => Promise<void>;
+  /** Told after each pass. */
+  readonly onPass?: ((pass: PassResult) => void) | undefined;
   readonly logger: Logger;
+}
+
+export interface PassResult {
+  readonly name: string;
+  readonly durationMs: number;
+  readonly failed: boolean;
 }
 
 export interface PassesStatus {
@@ -17,6 +25,8 @@ export interface PassesStatus {
   readonly revision: number;
   /** Why the last pass failed. */
   readonly failure: string | undefined;
+  /** How long the last pass took. */
+  readonly durationMs?: number;
 }
 
 export interface Passes {
@@ -38,7 +48,7 @@ interface Waiter {
   readonly resolve: (enforcement: Enforcement) => void;
 }
 
-export function startPasses({ name, revision: currentRevision, pass, logger }: PassesOptions): Passes {
+export function startPasses({ name, revision: currentRevision, pass, onPass, logger }: PassesOptions): Passes {
   const ended = new AbortController();
   const waiters = new Set<Waiter>();
   // Counts everything that asks for a pass; a pass covers what was counted when it began.
@@ -58,12 +68,15 @@ export function startPasses({ name, revision: currentRevision, pass, logger }: P
   const one = async (): Promise<void> => {
     const began = changes;
     const revision = currentRevision();
+    const startedAt = performance.now();
     const failure = await attempt();
+    const durationMs = performance.now() - startedAt;
     covered = began;
     // The same failure over and over is told once.
     if (failure !== undefined && failure !== status.failure && !ended.signal.aborted) logger.error({ reason: failure }, `${name}: not in line`);
     if (failure === undefined && status.failure !== undefined && status.revision > 0) logger.info(`${name}: in line again`);
-    status = { revision: failure === undefined ? revision : status.revision, failure };
+    status = { revision: failure === undefined ? revision : status.revision, failure, durationMs };
+    if (!ended.signal.aborted) onPass?.({ name, durationMs, failed: failure !== undefined });
     scheduleRetry();
     for (const waiter of waiters) {
       if (waiter.change > began || waiter.revision > revision) continue;

@@ -6,6 +6,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { run, start, type Argv } from '../drivers/exec.ts';
 import { ClawError } from '../errors.ts';
+import { processProblem, type ProcessProblem } from '../model/process-limits.ts';
 import type { View } from './confinement.ts';
 import { holdersOf, isAlive, readBootId, signalProcess, type ProcessIdentity } from './process-table.ts';
 
@@ -48,15 +49,6 @@ const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 const NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
 const NO_GROUP = 65_534;
 const LOCK_HELD = 75;
-/** Linux takes no longer argument or `NAME=VALUE`, with its NUL (MAX_ARG_STRLEN); the rest is left to the names that they have on the way. */
-const MOST_STRING_BYTES = 131_072 - 32;
-/** Linux takes 2 MiB of arguments and environment in all where the stack has its usual size; some of it is needed on the way. */
-const MOST_BYTES = 1_900_000;
-/** Each string has a NUL and a pointer. */
-const BYTES_BESIDE = 9;
-/** All names travel in one argument, each with some more characters, so these are bounded too. */
-const MOST_VARIABLES = 1000;
-const MOST_NAME_CHARACTERS = 100;
 const START_TIMEOUT_MS = 20_000;
 const START_POLL_MS = 5;
 const KILL_WAIT_MS = 5000;
@@ -181,34 +173,18 @@ function startSupervisor(argv: Argv): ReturnType<typeof start> {
 }
 
 function refuseWhatCannotBe({ command, env }: Launch): void {
-  const problem = environmentProblem(env);
-  if (problem !== undefined) throw new ClawError('INVALID_ARGUMENT', problem, { path: 'env' });
-  const withNul = command.findIndex((argument) => argument.includes('\0'));
-  if (withNul !== -1) throw new ClawError('INVALID_ARGUMENT', `argument ${withNul} holds a NUL`, { path: 'command' });
-  const given = command.map((argument) => Buffer.byteLength(argument));
-  const tooLong = given.findIndex((bytes) => bytes > MOST_STRING_BYTES);
-  const limit = { path: 'command', hint: 'Let the command read what is long from a file.' };
-  if (tooLong !== -1) throw new ClawError('INVALID_ARGUMENT', `argument list too long: argument ${tooLong} has ${given[tooLong] ?? 0} bytes, at most ${MOST_STRING_BYTES} can be given`, limit);
-  const all = [...given, ...Object.entries(env).map(bytesOf)].reduce((sum, bytes) => sum + bytes + BYTES_BESIDE, 0);
-  if (all > MOST_BYTES) throw new ClawError('INVALID_ARGUMENT', `argument list too long: command and environment have ${all} bytes, at most ${MOST_BYTES} can be given`, limit);
+  const problem = nulOrName(command, env) ?? processProblem(command, env);
+  if (problem === undefined) return;
+  throw new ClawError('INVALID_ARGUMENT', problem.message, { path: problem.path, hint: 'Let the command read what is long from a file.' });
 }
 
-function bytesOf([name, value]: readonly [string, string]): number {
-  return Buffer.byteLength(name) + 1 + Buffer.byteLength(value);
-}
-
-/** Why the environment cannot be given; undefined when it can. */
-function environmentProblem(env: Readonly<Record<string, string>>): string | undefined {
-  const count = Object.keys(env).length;
-  if (count > MOST_VARIABLES) return `argument list too long: ${count} variables are given, at most ${MOST_VARIABLES} can be`;
+function nulOrName(command: readonly string[], env: Readonly<Record<string, string>>): ProcessProblem | undefined {
   for (const [name, value] of Object.entries(env)) {
-    if (name.length > MOST_NAME_CHARACTERS) return `the name of a variable has ${name.length} characters, at most ${MOST_NAME_CHARACTERS} can be given`;
-    if (!NAME.test(name)) return `${JSON.stringify(name)} is no name of an environment variable: letters, digits and _, no digit first`;
-    if (value.includes('\0')) return `the value of ${name} holds a NUL`;
-    const bytes = bytesOf([name, value]);
-    if (bytes > MOST_STRING_BYTES) return `argument list too long: ${name} has ${bytes} bytes with its value, at most ${MOST_STRING_BYTES} can be given`;
+    if (!NAME.test(name)) return { path: 'env', message: `${JSON.stringify(name)} is no name of an environment variable: letters, digits and _, no digit first` };
+    if (value.includes('\0')) return { path: 'env', message: `the value of ${name} holds a NUL` };
   }
-  return undefined;
+  const withNul = command.findIndex((argument) => argument.includes('\0'));
+  return withNul === -1 ? undefined : { path: 'command', message: `argument ${withNul} holds a NUL` };
 }
 
 /** `init.sh` reads one variable a line; a line that starts with = continues the one before it. */

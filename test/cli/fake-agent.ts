@@ -5,15 +5,14 @@ import { text } from 'node:stream/consumers';
 
 /**
  * `echo` answers its parameters, `fail` an error with all fields, `garbage` no JSON, `hang` nothing, `drop` breaks the
- * connection; `network.status` answers `status`, and `workload.list` one workload a page, in the states of `workloads`.
+ * connection; `network.status` answers `status`.
  */
 export interface FakeAgentOptions {
   readonly mode?: string;
   readonly status?: unknown;
-  readonly workloads?: readonly string[];
 }
 
-export function fakeAgent({ mode = 'host', status = {}, workloads = [] }: FakeAgentOptions = {}): Server {
+export function fakeAgent({ mode = 'host', status = {} }: FakeAgentOptions = {}): Server {
   return createServer((request, response) => {
     void (async () => {
       if (request.url === '/v1/health') {
@@ -25,18 +24,11 @@ export function fakeAgent({ mode = 'host', status = {}, workloads = [] }: FakeAg
       const params = typeof body === 'object' && body !== null && 'params' in body ? body.params : undefined;
       if (command === 'echo') response.end(JSON.stringify(params));
       else if (command === 'network.status') response.end(JSON.stringify(status));
-      else if (command === 'workload.list') response.end(JSON.stringify(workloadPage(workloads, params)));
       else if (command === 'garbage') response.end('<html>');
       else if (command === 'drop') request.socket.destroy();
       else if (command !== 'hang') response.writeHead(404).end(JSON.stringify({ code: 'SERVICE_NOT_FOUND', message: 'no web', path: 'name', hint: 'look' }));
     })();
   });
-}
-
-function workloadPage(states: readonly string[], params: unknown): unknown {
-  const index = typeof params === 'object' && params !== null && 'cursor' in params ? Number(params.cursor) : 0;
-  const last = index + 1 >= states.length;
-  return { count: states.length, workloads: states.slice(index, index + 1).map((state) => ({ state })), ...(last ? {} : { nextCursor: String(index + 1) }) };
 }
 
 // Started as a program, it is the agent of a sandbox: `fake-agent.ts SOCKET PIDFILE`.

@@ -71,12 +71,18 @@ export const sampleAnswers: Readonly<Record<string, Readonly<Record<string, unkn
     serviceDiscovery: {
       serviceCount: 1,
       iptablesAvailable: true,
+      endpoints: 1,
+      healthy: 1,
       services: [{ ...web, clusterIp: '10.201.0.1', port: 80, endpoints: 1, healthy: 1 }],
     },
+    workloads: { total: 1, running: 1 },
     allocator: { stats: { clusterIps: pool, workloadIps: pool, workloadSubnets: pool, meshIps: { gateway: pool } } },
+    conntrack: { entries: 3, maximum: 262_144 },
     ingress: { port: 8443, running: true },
     kernel: { inSync: true, backend: 'nft', revision: 7 },
     drift: { repairs: 0 },
     store: { driver: 'sqlite', revision: 7 },
+    metrics: { url: 'http://127.0.0.1:10201/metrics' },
+    warnings: [],
   },
 };

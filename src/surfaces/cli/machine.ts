@@ -2,8 +2,10 @@
 import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
+import { openConntrack } from '../../drivers/conntrack.ts';
 import { run, type Argv } from '../../drivers/exec.ts';
 import { toClawError } from '../../errors.ts';
+import { isNearlyFull } from '../../model/conntrack.ts';
 import { sandboxObstacle } from '../../sandbox/availability.ts';
 
 /** `required`: nothing works without it. `recommended`: a part of the program needs it. */
@@ -23,7 +25,7 @@ export interface Finding {
 /** Runs every check, in the order in which they are shown. */
 export async function inspectMachine(signal: AbortSignal): Promise<Finding[]> {
   const programs = await Promise.all(PROGRAMS.map((program) => checkProgram(program, signal)));
-  const rest = await Promise.all([namespaces(signal), netfilter(signal), ingressPort(), firewalls(signal)]);
+  const rest = await Promise.all([namespaces(signal), netfilter(signal), conntrackTable(), ingressPort(), firewalls(signal)]);
   return [nodeVersion(), ...programs, ...rest];
 }
 
@@ -107,6 +109,17 @@ iptables -t nat -A OUTPUT -m statistic --mode random --probability 0.5 -j RETURN
 ipset create trial hash:net,iface
 ip link add trial0 type veth peer name trial1
 `;
+
+/** A full table drops new connections and says so only in the kernel's log. */
+async function conntrackTable(): Promise<Finding> {
+  const finding = { name: 'connections', need: 'recommended', purpose: 'room in the connection tracking table' } as const;
+  const size = await openConntrack().size();
+  if (size === undefined) return { ...finding, state: 'ok', detail: 'none tracked yet' };
+  const { entries, maximum } = size;
+  const detail = `${entries} of ${maximum} tracked`;
+  if (!isNearlyFull(size)) return { ...finding, state: 'ok', detail };
+  return { ...finding, state: 'warning', detail: `${detail}, new ones are dropped when it is full: \`sudo sysctl net.netfilter.nf_conntrack_max=${2 * maximum}\`` };
+}
 
 async function ingressPort(): Promise<Finding> {
   const finding = { name: 'port 8443', need: 'recommended', purpose: 'the ingress' } as const;

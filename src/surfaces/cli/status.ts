@@ -1,14 +1,14 @@
 /** `clawnode status`: how the node is, for people, or the agent's `network.status` as it is with `--json`. */
 import { z } from 'zod';
-import { connectUsualAgent, type AgentClient } from '../agent-client.ts';
+import { connectUsualAgent } from '../agent-client.ts';
 import { table } from './table.ts';
 import { parseArguments, type Subcommand } from './usage.ts';
 
 export const status: Subcommand = {
   help: `Usage: clawnode status [--json]
 
-Shows how the node is: whether the kernel holds what was asked for, where the ingress listens, workloads by state, addresses
-in use, services. With --json the answer of network.status as it is.
+Shows how the node is: what needs attention, whether the kernel holds what was asked for, where the ingress listens, workloads by
+state, addresses and tracked connections in use, services. With --json the answer of network.status as it is.
 
 Exit code: 0 in order; 1 when the kernel is not in sync, the ingress does not run, or no agent answers.
 `,
@@ -17,7 +17,7 @@ Exit code: 0 in order; 1 when the kernel is not in sync, the ingress does not ru
     const agent = connectUsualAgent({ surface: 'cli' });
     const answer = await agent.invoke('network.status', {}, new AbortController().signal);
     const view = statusView.parse(answer);
-    process.stdout.write(values.json ? `${JSON.stringify(answer, null, 2)}\n` : statusText(view, { socketPath: agent.socketPath, workloads: await workloadStates(agent) }));
+    process.stdout.write(values.json ? `${JSON.stringify(answer, null, 2)}\n` : statusText(view, agent.socketPath));
     return view.kernel.inSync && !isDown(view.ingress) ? 0 : 1;
   },
 };
@@ -36,39 +36,24 @@ const statusView = z.looseObject({
     ),
   }),
   allocator: z.looseObject({ stats: z.looseObject({ clusterIps: pool, workloadIps: pool }) }),
+  workloads: z.record(z.string(), z.number()),
+  conntrack: z.looseObject({ entries: z.number(), maximum: z.number() }).nullable(),
   kernel: z.looseObject({ inSync: z.boolean(), backend: z.string(), revision: z.number(), reason: z.string().optional() }),
   ingress: z.looseObject({ port: z.number(), running: z.boolean(), published: z.string().optional(), reason: z.string().optional() }),
   drift: z.looseObject({ repairs: z.number(), lastRepairAt: z.string().optional(), last: z.string().optional() }),
+  metrics: z.looseObject({ url: z.string().optional(), failure: z.string().optional() }),
+  warnings: z.array(z.string()),
 });
 
 type StatusView = z.output<typeof statusView>;
-
-const workloadPage = z.looseObject({ nextCursor: z.string().optional(), workloads: z.array(z.looseObject({ state: z.string() })) });
-
-/** How many workloads are in each state, in all namespaces. */
-async function workloadStates(agent: AgentClient): Promise<ReadonlyMap<string, number>> {
-  const counts = new Map<string, number>();
-  let cursor: string | undefined;
-  do {
-    const params = { limit: 500, ...(cursor === undefined ? {} : { cursor }) };
-    const { workloads, nextCursor } = workloadPage.parse(await agent.invoke('workload.list', params, new AbortController().signal));
-    for (const { state } of workloads) counts.set(state, (counts.get(state) ?? 0) + 1);
-    cursor = nextCursor;
-  } while (cursor !== undefined);
-  return counts;
-}
 
 /** The proxy of an agent that has just started is not there yet, which is nothing wrong. */
 function isDown({ running, reason }: StatusView['ingress']): boolean {
   return !running && reason !== undefined;
 }
 
-interface Beside {
-  readonly socketPath: string;
-  readonly workloads: ReadonlyMap<string, number>;
-}
-
-function statusText({ node, mode, version, serviceDiscovery, allocator, kernel, ingress, drift }: StatusView, { socketPath, workloads }: Beside): string {
+function statusText(view: StatusView, socketPath: string): string {
+  const { node, mode, version, serviceDiscovery, workloads, allocator, conntrack, kernel, ingress, drift, metrics, warnings } = view;
   const facts = table([
     ['node', node],
     ['mode', mode],
@@ -76,12 +61,20 @@ function statusText({ node, mode, version, serviceDiscovery, allocator, kernel, 
     ['kernel', kernelText(kernel)],
     ['ingress', ingressText(ingress)],
     ...(drift.repairs === 0 ? [] : [['drift', driftText(drift)]]),
-    ['workloads', [...workloads].map(([state, count]) => `${count} ${state}`).join(', ') || 'none'],
+    ['workloads', workloadsText(workloads)],
     ['cluster IPs', poolText(allocator.stats.clusterIps)],
     ['workload IPs', poolText(allocator.stats.workloadIps)],
+    ['connections', conntrack === null ? 'none tracked' : `${conntrack.entries} of ${conntrack.maximum} tracked`],
+    ['metrics', metrics.url ?? (metrics.failure === undefined ? 'off' : `NOT served: ${metrics.failure}`)],
+    ...warnings.map((warning, index) => [index === 0 ? 'attention' : '', warning]),
   ]);
   const { services, serviceCount } = serviceDiscovery;
   return `${facts}\n${serviceCount === 0 ? 'no services\n' : servicesText(services, serviceCount)}`;
+}
+
+function workloadsText(counts: StatusView['workloads']): string {
+  const states = Object.entries(counts).filter(([state]) => state !== 'total');
+  return states.map(([state, count]) => `${count} ${state}`).join(', ') || 'none';
 }
 
 function kernelText({ inSync, backend, revision, reason }: StatusView['kernel']): string {
