@@ -11,7 +11,7 @@ export interface NamespaceNames {
   /**
    * Makes `name` stand for the network namespace behind `path`: one below /run/netns, or /proc/PID/ns/net. `isStill` is asked once the
    * file is open, because a pid may have become another process's meanwhile. Throws `INVALID_ARGUMENT` for what is no network
-   * namespace, and `NOT_ALLOWED` for the machine's own and for one that is a workload already.
+   * namespace, `NOT_ALLOWED` for the machine's own, and `CONFLICT` for one that is a workload already.
    */
   give(name: string, source: NamespaceSource, signal: AbortSignal): Promise<void>;
   /** Looks only: throws what `give` would. */
@@ -84,7 +84,7 @@ async function requireForeign(file: FileHandle, asked: Asked & { readonly name?:
   }
   for (const other of (await ownNamespaces()).netns) {
     if (other === name || !(await isSameFile(join(NETNS_FOLDER, other), held))) continue;
-    throw new ClawError('NOT_ALLOWED', `${called} is a workload already`, { path: argument, hint: 'workload.list shows it; workload.detach gives an attached one free.' });
+    throw new ClawError('CONFLICT', `${called} is a workload already`, { path: argument, hint: 'workload.list shows it; workload.detach gives an attached one free.' });
   }
 }
 

@@ -108,7 +108,7 @@ async function remove(world: World, { find, input }: { find: (input: Named) => W
 }
 
 function wrongEnd({ namespace, name }: Named, what: string, hint: string): ClawError {
-  return new ClawError('NOT_ALLOWED', `workload ${namespace}/${name} ${what}`, { path: 'name', hint });
+  return new ClawError('INVALID_ARGUMENT', `workload ${namespace}/${name} ${what}`, { path: 'name', hint });
 }
 
 /**

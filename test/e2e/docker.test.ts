@@ -15,7 +15,15 @@ const missing = whyNoEngine();
 if (missing !== undefined) process.stderr.write(`!! not run, no Docker Engine can be started (${missing}): containers and attached networks\n`);
 else void suite('with a Docker Engine', body);
 
-const CURL_TIMED_OUT = 28;
+/** Prints the answer, or fails with the reason on stderr; `TimeoutError` when nothing came back at all. */
+const CLIENT = `
+const [, url, host] = process.argv;
+const request = require('http').get(url, { headers: { host }, agent: false, timeout: 2000 }, (response) => {
+  response.setEncoding('utf8').on('data', (text) => process.stdout.write(text));
+  if (response.statusCode !== 200) process.exitCode = 1;
+});
+request.on('timeout', () => request.destroy(new Error('no answer'))).on('error', ({ message }) => { process.stderr.write(message); process.exitCode = 1; });
+`;
 
 const workload = z.object({ id: z.string(), state: z.string(), meshIp: z.string(), restarts: z.int(), message: z.string().optional(), runtime: z.string() });
 const endpoints = z.object({ total: z.int(), healthy: z.int() });
@@ -34,13 +42,16 @@ function body(): void {
   });
   after(async () => {
     // What stays open would keep this process alive.
-    await engine?.close().finally(() => machine.close());
+    try {
+      await engine?.close();
+    } finally {
+      await machine?.close();
+    }
   });
 
   const get = async (name: string) => workload.parse(await machine.invoke('workload.get', { name }));
   const healthy = async (): Promise<number> => endpoints.parse(await machine.invoke('service.endpoints', { name: 'web' })).healthy;
-  const fetchText = async (url: string, ...options: string[]): Promise<string> =>
-    (await machine.output(['curl', '-sS', '--fail', '--max-time', '3', ...options, url])).trim();
+  const fetchText = async (url: string, host = 'web'): Promise<string> => (await machine.output([process.execPath, '-e', CLIENT, url, host])).trim();
   const byService = (): Promise<string> => fetchText('http://10.201.0.1/');
   const pidOf = async (container: string): Promise<string> => (await engine.docker('inspect', '--format', '{{.State.Pid}}', container)).trim();
   const namespaceOf = async (pid: string): Promise<string> => (await machine.output(['readlink', `/proc/${pid}/ns/net`])).trim();
@@ -54,7 +65,7 @@ function body(): void {
     const made = workload.parse(await machine.invoke('workload.run', { name: 'web-1', labels: { app: 'web' }, image: IMAGE, command: serve('web-1'), env: { COLOUR: 'green' }, restart: 'always' }));
     assert.deepEqual([made.state, made.runtime, made.meshIp], ['running', 'docker', '10.200.1.2']);
     assert.equal(await until(byService), 'web-1');
-    assert.equal(await fetchText('http://127.0.0.1:8443/', '-H', 'Host: www.example.com'), 'web-1');
+    assert.equal(await fetchText('http://127.0.0.1:8443/', 'www.example.com'), 'web-1');
     const [mode, privileged, dropped, security] = (await engine.docker('inspect', '--format', '{{.HostConfig.NetworkMode}};{{.HostConfig.Privileged}};{{.HostConfig.CapDrop}};{{.HostConfig.SecurityOpt}}', 'claw-default-web-1')).trim().split(';');
     assert.deepEqual([mode, privileged, security], ['none', 'false', '[no-new-privileges]']);
     assert.match(dropped ?? '', /NET_RAW/);
@@ -66,7 +77,7 @@ function body(): void {
     assert.deepEqual(await machine.invoke('workload.logs', { name: 'web-1' }), { namespace: 'default', name: 'web-1', lines: ['serving'] });
   });
 
-  test('a container that is killed is linked again when the Engine has restarted it, and is no endpoint in between', async () => {
+  test('a container that is killed is linked again when the Engine has restarted it', async () => {
     const pid = await pidOf('claw-default-web-1');
     await machine.output(['kill', '-9', pid]);
     await until(async () => assert.ok((await get('web-1')).restarts > 0 && (await get('web-1')).state === 'running'));
@@ -94,6 +105,25 @@ function body(): void {
     assert.equal(await byService(), 'web-1');
     assert.equal(await pidOf('claw-default-web-1'), pid);
     assert.equal((await engine.docker('ps', '-aq')).trim().split('\n').length, 1);
+  });
+
+  test('an agent that is killed at any moment of a run leaves one container per record, and none without', async () => {
+    for (const delayMs of [60, 120, 180, 240, 300, 400]) {
+      const running = machine.clawnode('invoke', 'workload.run', JSON.stringify({ name: `k${delayMs}`, image: IMAGE, command: serve('k'), restart: 'always' }));
+      await sleep(delayMs);
+      await killAgent();
+      await running;
+      agent = await machine.up('--config', '/run/config.yaml', '--node', 'n1');
+    }
+    const listed = z.object({ workloads: z.array(workload.extend({ name: z.string() })) });
+    const list = async () => listed.parse(await machine.invoke('workload.list', { limit: 100 })).workloads;
+    await until(async () => assert.deepEqual((await list()).filter(({ state }) => state !== 'running'), []));
+    const workloads = await list();
+    const containers = (await engine.docker('ps', '-a', '--format', '{{.Names}}')).trim().split('\n');
+    assert.deepEqual(containers.toSorted(), workloads.map(({ name }) => `claw-default-${name}`).toSorted());
+    assert.equal(new Set(workloads.map(({ meshIp }) => meshIp)).size, workloads.length);
+    for (const { name, meshIp } of workloads) assert.equal(await until(() => fetchText(`http://${meshIp}:8080/`)), name === 'web-1' ? 'web-1' : 'k');
+    for (const { name } of workloads) if (name !== 'web-1') await machine.invoke('workload.stop', { name });
   });
 
   test('a container that was restarted while no agent lived is linked by the next one', async () => {
@@ -144,6 +174,10 @@ function body(): void {
       assert.deepEqual([error['code'], error['path']], ['DOCKER_UNREACHABLE', 'image']);
       assert.equal((await refused('workload.stop', { name: 'web-1' }))['code'], 'DOCKER_UNREACHABLE');
       if (signal === 'TERM') await until(async () => assert.equal(await healthy(), 0));
+      // An agent that starts meanwhile says so, and goes on with everything else.
+      await killAgent();
+      agent = await machine.up('--config', '/run/config.yaml', '--node', 'n1');
+      await until(async () => assert.match((await get('web-1')).message ?? '', /the Docker Engine does not answer on/));
       await engine.start();
       assert.equal(await until(byService), 'web-1');
       await until(async () => assert.equal(await namespaceOf(await pidOf('claw-default-web-1')), await insideName((await get('web-1')).id)));
@@ -169,10 +203,10 @@ function body(): void {
   test('a container on docker0 reaches no workload and no virtual IP, and did with our jump below Docker\'s', async () => {
     await engine.docker('run', '-d', '--name', 'stranger', IMAGE, 'sleep', '1000000');
     const stranger = await pidOf('stranger');
-    /** From its network; the words of a busybox that fails for another reason would look like a drop. */
+    /** From its network; a client that fails for another reason must not look like a drop. */
     const reach = async (address: string): Promise<string> => {
-      const { exitCode, stdout } = await machine.run(['nsenter', '-t', stranger, '--net', '--', 'curl', '-sS', '--max-time', '2', `http://${address}/`]);
-      return exitCode === CURL_TIMED_OUT ? 'no answer' : `${exitCode} ${stdout.trim()}`;
+      const { exitCode, stdout, stderr } = await machine.run(['nsenter', '-t', stranger, '--net', '--', process.execPath, '-e', CLIENT, `http://${address}/`, 'web']);
+      return exitCode === 0 ? stdout.trim() : stderr;
     };
     await until(async () => assert.deepEqual(await firstRules(), { FORWARD: 'CLAW-NETPOL', 'DOCKER-USER': 'CLAW-NETPOL' }));
     const { meshIp } = await get('web-1');
@@ -181,7 +215,7 @@ function body(): void {
     // What Docker does when it starts, and nobody is there to repair it.
     await killAgent();
     await machine.output(['sh', '-ec', 'rule="-m comment --comment clawnode -j CLAW-NETPOL"; iptables -D DOCKER-USER $rule; iptables -D FORWARD $rule; iptables -A FORWARD $rule']);
-    assert.equal(await reach(`${meshIp}:8080`), '0 web-1');
+    assert.equal(await reach(`${meshIp}:8080`), 'web-1');
     agent = await machine.up('--config', '/run/config.yaml', '--node', 'n1');
     assert.equal(await reach(`${meshIp}:8080`), 'no answer');
   });
@@ -202,14 +236,14 @@ function body(): void {
 
   test('a running container is attached beside its own network, follows its restarts, and keeps running when it is detached', async () => {
     await engine.docker('run', '-d', '--name', 'legacy', '--restart', 'always', IMAGE, ...serve('legacy'));
-    const before = await engine.docker('exec', 'legacy', 'ip', 'route');
+    const routes = await engine.docker('exec', 'legacy', 'ip', 'route');
     await machine.invoke('workload.stop', { name: 'web-1' });
     const made = workload.parse(await machine.invoke('workload.attach', { name: 'old', labels: { app: 'web' }, container: 'legacy' }));
     assert.deepEqual([made.state, made.runtime], ['running', 'attached']);
     assert.equal(await until(byService), 'legacy');
     assert.match(await engine.docker('exec', 'legacy', 'ip', 'route'), /^default via 172\.17\.0\.1 dev eth0/m);
     assert.match(await engine.docker('exec', 'legacy', 'ip', 'addr', 'show', 'claw-mesh'), new RegExp(made.meshIp));
-    assert.deepEqual([(await refused('workload.attach', { name: 'again', container: 'legacy' }))['code'], (await refused('workload.stop', { name: 'old' }))['code']], ['NOT_ALLOWED', 'NOT_ALLOWED']);
+    assert.deepEqual([(await refused('workload.attach', { name: 'again', container: 'legacy' }))['code'], (await refused('workload.stop', { name: 'old' }))['code']], ['CONFLICT', 'INVALID_ARGUMENT']);
 
     await engine.docker('restart', '-t', '1', 'legacy');
     assert.equal(await until(byService), 'legacy');
@@ -227,7 +261,7 @@ function body(): void {
     const pid = await pidOf('legacy');
     assert.deepEqual(await machine.invoke('workload.detach', { name: 'old' }), { namespace: 'default', name: 'old', stopped: true, released: made.meshIp, enforced: true });
     assert.equal(await pidOf('legacy'), pid);
-    assert.equal(await engine.docker('exec', 'legacy', 'ip', 'route'), before);
+    assert.equal(await engine.docker('exec', 'legacy', 'ip', 'route'), routes);
     await assert.rejects(engine.docker('exec', 'legacy', 'ip', 'addr', 'show', 'claw-mesh'));
   });
 
