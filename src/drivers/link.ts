@@ -158,7 +158,7 @@ function diffInside(state: IpState, link: WorkloadLink): string[] {
     ...destinations(state, link)
       .filter((destination) => !state.routes.some(({ dst, gateway: via }) => dst === destination && via === gateway))
       // The source must be told: a foreign namespace may prefer an address of another interface.
-      .map((destination) => `route replace ${destination} via ${gateway} dev ${peer} src ${ip}`),
+      .map((destination) => `route replace ${destination} via ${gateway} dev ${peer}${link.owner === 'foreign' ? ` src ${ip}` : ''}`),
   ];
 }
 
