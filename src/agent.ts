@@ -11,6 +11,7 @@ import { readTcpConnections, readTranslatedUdp } from './drivers/conntrack-list.
 import { openIpset } from './drivers/ipset.ts';
 import { openIptables } from './drivers/iptables.ts';
 import { openLinks } from './drivers/link.ts';
+import { openNamespaceNames } from './drivers/namespace-name.ts';
 import { openNodeNetwork } from './drivers/node-network.ts';
 import { resetSockets } from './drivers/tcp-reset.ts';
 import { readTranslated } from './drivers/translated.ts';
@@ -22,6 +23,7 @@ import { removeStopped } from './managers/workloads.ts';
 import type { World } from './managers/world.ts';
 import { createMetrics } from './metrics.ts';
 import { openNode } from './node-identity.ts';
+import { openOutsideLookup, refusalOfDocker } from './outside-lookup.ts';
 import { createEndpointCache } from './observed/endpoint-cache.ts';
 import { createObservedState } from './observed/observed-state.ts';
 import { takeOver } from './reconcile/adoption.ts';
@@ -29,9 +31,12 @@ import { openDriftLog } from './reconcile/drift-log.ts';
 import { watchDrift } from './reconcile/drift.ts';
 import { openDrains } from './reconcile/drains.ts';
 import { openHealth } from './reconcile/health.ts';
+import { openJoined } from './reconcile/joined.ts';
 import { startLoop } from './reconcile/loop.ts';
 import { startWorkloadController } from './reconcile/workloads.ts';
 import { openConfinedProxy } from './runtime/confined-proxy.ts';
+import { openDockerRuntime } from './runtime/docker.ts';
+import { rememberDocker } from './runtime/docker-cleanup.ts';
 import { openProcessRuntime } from './runtime/process.ts';
 import { KERNEL_LOCK_DIRECTORY, takeKernel, takeStateDirectory } from './state-directory.ts';
 import { openSqliteStore } from './store/sqlite.ts';
@@ -118,6 +123,12 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
     ...(mode === 'host' ? hostRights(config.workloads.process) : {}),
   });
   opened.defer(() => runtime.close());
+  const docker = mode === 'host' && config.workloads.docker.enabled ? openDockerRuntime({ socketPath: config.workloads.docker.socket, node: node.id }) : undefined;
+  opened.defer(() => docker?.close());
+  if (docker !== undefined) await rememberDocker(stateDir.docker, { socketPath: config.workloads.docker.socket, node: node.id });
+  const dockerRefusal = refusalOfDocker(mode);
+  const names = openNamespaceNames();
+  const joined = openJoined({ docker, dockerRefusal, links, names });
   const proxy = await openConfinedProxy({
     directory: stateDir.proxy,
     socketDir: join(socketDir, 'proxy'),
@@ -133,7 +144,7 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
   });
   opened.defer(() => proxy.close());
 
-  const inheritedUdpFlows = await takeOver({ node, desired: view.state, links, runtime, observed, readTranslatedUdp, logger }, signal);
+  const inheritedUdpFlows = await takeOver({ node, desired: view.state, links, runtime, joined, docker, observed, readTranslatedUdp, logger }, signal);
   // Before the loop, which compiles with what it knows.
   const health = await openHealth({ view, observed, endpointsOf: endpoints.endpointsOf, readTranslated: (until) => readTranslated(BACKEND, until), logger }, signal);
   opened.defer(() => health.close());
@@ -160,8 +171,13 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
     mutate: createMutate(store, view),
     workloadStarted: (id, until) => workloads.started(id, until),
     workloadRemoved: (id, until) => workloads.removed(id, until),
-    workloadLogs: (id, tail) => runtime.logs(id, tail),
     whyUnhealthy: (service, endpoint) => health.whyUnhealthy(service, endpoint),
+    workloadLogs: async (workload, tail, until) => {
+      if (workload.runtime === 'process') return await runtime.logs(workload.id, tail);
+      if (docker === undefined) throw dockerRefusal;
+      return await docker.logs(workload, tail, until);
+    },
+    outside: openOutsideLookup({ docker, dockerRefusal, names }),
     health: () => {
       const { revision, failure, durationMs } = loop.kernelStatus();
       const lastPassMs = durationMs === undefined ? {} : { lastPassMs: Math.round(durationMs * 10) / 10 };
@@ -180,6 +196,8 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
     view,
     observed,
     runtime,
+    joined,
+    docker,
     links,
     conntrack,
     drains,

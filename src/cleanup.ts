@@ -1,4 +1,4 @@
-/** Removes everything of ours from a machine whose agent is stopped: processes, rules, sets, links, routes. The store stays. */
+/** Removes everything of ours from a machine whose agent is stopped: processes, containers, rules, sets, links, routes. The store stays. */
 import { readdir } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { openIpset } from './drivers/ipset.ts';
@@ -8,6 +8,7 @@ import { openNodeNetwork } from './drivers/node-network.ts';
 import { ClawError } from './errors.ts';
 import { restoreForwarding } from './node-identity.ts';
 import { stopConfinedProcess } from './runtime/confined-process.ts';
+import { removeContainers } from './runtime/docker-cleanup.ts';
 import { openProcessRuntime } from './runtime/process.ts';
 import { KERNEL_LOCK_DIRECTORY, takeKernel, takeStateDirectory } from './state-directory.ts';
 import { answers } from './surfaces/agent-socket.ts';
@@ -56,6 +57,10 @@ async function removeEverything({ stateDir, socketPath }: CleanupOptions, signal
     const { interfaces, netns } = await links.list();
     const ids = new Set([...interfaces.map((name) => name.replace(/^clawv/, '')), ...netns.map((name) => name.replace(/^claw-/, ''))]);
     const failures: unknown[] = [];
+    const containers = await removeContainers(directory.docker, signal).catch((error: unknown) => {
+      failures.push(error);
+      return 0;
+    });
     for (const id of ids) await links.remove({ hostInterface: `clawv${id}`, netns: `claw-${id}` }, signal).catch((error: unknown) => failures.push(error));
     const iptables = openIptables({ backend: 'nft' });
     const { written: ruleLines } = await iptables.removeAll(signal);
@@ -67,7 +72,7 @@ async function removeEverything({ stateDir, socketPath }: CleanupOptions, signal
     const [stuck] = failures;
     // Everything else is gone by now.
     if (stuck !== undefined) throw stuck;
-    return { workloads, interfaces: interfaces.length, networkNamespaces: netns.length, ruleLines, ipsets, addressesAndRoutes, forwardingTurnedOff };
+    return { workloads: workloads + containers, interfaces: interfaces.length, networkNamespaces: netns.length, ruleLines, ipsets, addressesAndRoutes, forwardingTurnedOff };
   } finally {
     directory.release();
   }

@@ -21,6 +21,12 @@ export const configSchema = z.strictObject({
           uid: z.int().min(1).optional().describe('User id that they run as'),
         })
         .prefault({}),
+      docker: z
+        .strictObject({
+          enabled: z.boolean().default(false).describe('Let workload.run start containers on the host, and workload.attach take running ones'),
+          socket: z.string().startsWith('/').default('/var/run/docker.sock').describe("The Docker Engine's unix socket"),
+        })
+        .prefault({}),
     })
     .prefault({}),
   routeForeign: z

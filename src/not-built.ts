@@ -6,7 +6,6 @@ import { ClawError } from './errors.ts';
 const NOT_BUILT: readonly (readonly [prefix: string, hint: string])[] = [
   ['network.policy.', 'Workloads of this node reach each other freely: tell the person that this isolation is not in place.'],
   ['network.', 'network.status tells how the node is; service.endpoints and workload.logs help to find a fault.'],
-  ['workload.', 'workload.run starts a process with an IP of its own.'],
   ['mesh.', 'This release serves one node.'],
   ['node.', 'This release serves one node.'],
 ];
@@ -18,8 +17,6 @@ const BUILT_LATER = new Set(
     'network.apply',
     'network.export',
     'network.flows',
-    'workload.attach',
-    'workload.detach',
     'mesh.invite',
     'mesh.rotate_key',
     'node.list',

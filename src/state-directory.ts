@@ -9,6 +9,8 @@ export interface StateDirectory {
   readonly auditLog: string;
   readonly workloads: string;
   readonly proxy: string;
+  /** Which Docker Engine holds containers of this node. */
+  readonly docker: string;
   /** Who this node is, for as long as the store holds something of it. */
   readonly identity: string;
   release(): void;
@@ -28,6 +30,7 @@ export async function takeStateDirectory(path: string): Promise<StateDirectory> 
     auditLog: join(path, 'audit.log'),
     workloads: join(path, 'workloads'),
     proxy: join(path, 'proxy'),
+    docker: join(path, 'docker.json'),
     identity: join(path, 'node.json'),
     release: () => lock.close(),
   };

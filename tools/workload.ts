@@ -1,4 +1,4 @@
-/** The workload commands: run a confined process with an IP of its own. */
+/** The workload commands: run a process or container with an IP of its own, or give one to what runs already. */
 import { z } from 'zod';
 import { labels } from '../src/model/name.ts';
 import { restartPolicy, workloadPort } from '../src/model/workload.ts';
@@ -10,7 +10,6 @@ const argument = z.string().refine((text) => !text.includes('\0'), { error: 'an 
 const variable = z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, { error: 'a variable name is letters, digits and "_", not starting with a digit' });
 
 const notYet = {
-  image: 'Only runtime "process" is built: give a command instead.',
   dryRun: 'Leave it out.',
 };
 
@@ -22,13 +21,34 @@ export const runWorkloadInput = z.strictObject({
     .min(1)
     .max(256)
     .refine(([program]) => program !== '', { error: 'the program has no name', path: [0] })
+    .optional()
     .describe('Program and arguments; no shell'),
+  image: z.string().min(1).max(500).optional().describe('Container image, present on the node'),
   env: z.record(variable, argument).default({}),
   ports: ports.default([]),
-  runtime: z.enum(['process', 'docker']).default('process'),
+  runtime: z.enum(['process', 'docker']).optional(),
   restart: restartPolicy.default('no'),
 });
 export type RunWorkload = z.output<typeof runWorkloadInput>;
+
+export const attachWorkloadInput = z.strictObject({
+  ...named,
+  labels: labels.default({}),
+  ports: ports.default([]),
+  netns: z
+    .string()
+    // Only root can make names there: no link, pid or mount of a caller's own stands behind one.
+    .regex(/^(?:\/var)?\/run\/netns\/(?!claw-[0-9a-f]{8}$)[^/\0]{1,200}$/, { error: 'a network namespace is /run/netns/NAME, and none of ours' })
+    .refine((path) => !/\/\.{1,2}$/.test(path), { error: 'a network namespace is /run/netns/NAME' })
+    .optional()
+    .describe('/run/netns/NAME'),
+  container: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,200}$/, { error: 'a container is named by its id or name' })
+    .optional()
+    .describe('Id or name of a running Docker container'),
+});
+export type AttachWorkload = z.output<typeof attachWorkloadInput>;
 
 export const updateWorkloadInput = z.strictObject({ ...named, labels: labels.nullish(), ports: ports.nullish() });
 export type UpdateWorkload = z.output<typeof updateWorkloadInput>;
@@ -51,12 +71,13 @@ const shown = {
   createdAt: z.string(),
 };
 const one = z.object({ ...shown, ...enforcement });
+const stopped = z.object({ ...outNamed, stopped: z.literal(true), released: z.string().describe('The IP'), ...enforcement });
 
 export const workloadTools: readonly Tool[] = [
   defineTool({
     command: 'workload.run',
     title: 'Run a workload',
-    description: 'Start a command in a network of its own with its own IP; services with matching selectors pick it up.',
+    description: 'Start a command or container with its own IP; services with matching selectors pick it up.',
     toolset: 'workloads',
     effect: 'write',
     idempotent: false,
@@ -96,7 +117,7 @@ export const workloadTools: readonly Tool[] = [
     idempotent: true,
     input: z.strictObject({ ...named, tail: z.int().min(1).max(1000).default(100).describe('Number of lines') }),
     output: z.object({ ...outNamed, lines: z.array(z.string()).describe('Oldest first; stdout and stderr together') }),
-    handle: (managers, input) => managers.workloads.logs(input),
+    handle: (managers, input, signal) => managers.workloads.logs(input, signal),
   }),
   defineTool({
     command: 'workload.update',
@@ -118,7 +139,30 @@ export const workloadTools: readonly Tool[] = [
     effect: 'destroy',
     idempotent: false,
     input: z.strictObject(named),
-    output: z.object({ ...outNamed, stopped: z.literal(true), released: z.string().describe('The IP'), ...enforcement }),
+    output: stopped,
     handle: (managers, input, signal) => managers.workloads.stop(input, signal),
+  }),
+  defineTool({
+    command: 'workload.attach',
+    title: 'Attach a workload',
+    description: 'Give a running container or network namespace an IP; services pick it up like any workload.',
+    toolset: 'workloads',
+    effect: 'write',
+    idempotent: false,
+    input: attachWorkloadInput,
+    output: one,
+    notYet,
+    handle: (managers, input, signal) => managers.workloads.attach(input, signal),
+  }),
+  defineTool({
+    command: 'workload.detach',
+    title: 'Detach a workload',
+    description: 'Take an attached workload out of its services and release its IP; it runs on.',
+    toolset: 'workloads',
+    effect: 'destroy',
+    idempotent: false,
+    input: z.strictObject(named),
+    output: stopped,
+    handle: (managers, input, signal) => managers.workloads.detach(input, signal),
   }),
 ];

@@ -11,11 +11,15 @@ export type Table = (typeof TABLES)[number];
  */
 export type Rules = readonly string[];
 
-/** A rule of ours in a chain that is not ours. `first`: it must stay the first rule; `last`: anywhere, appended. */
+/**
+ * A rule of ours in a chain that is not ours. `first`: it must stay the first rule; `last`: anywhere, appended. A chain that is
+ * `optional` comes with a program that may not be there: the rule is wanted only while the chain exists.
+ */
 export interface Jump {
   readonly chain: string;
   readonly rule: string;
   readonly place: 'first' | 'last';
+  readonly optional?: true;
 }
 
 export interface TableState {
@@ -33,13 +37,24 @@ export interface IpsetState {
   readonly members: ReadonlySet<string>;
 }
 
-/** The network of one workload: a veth pair between the node and a network namespace of its own. */
+/**
+ * Whose network namespace it is. `own`: it is made and removed with the link. `container`: it comes and goes with a container of
+ * ours, and all of it is ours to furnish. `foreign`: nothing in it is ours but our interface.
+ */
+export type NamespaceOwner = 'own' | 'container' | 'foreign';
+
+/** The network of one workload: a veth pair between the node and a network namespace. */
 export interface WorkloadLink {
   readonly id: string;
   /** The host end, `clawv` and the id. */
   readonly hostInterface: string;
-  /** The network namespace's name below /run/netns. */
+  /** The network namespace's name below /run/netns; to one that is not our `own` it is given before the link is made. */
   readonly netns: string;
+  readonly owner: NamespaceOwner;
+  /** The interface inside. */
+  readonly peer: string;
+  /** What a foreign namespace with a default route of its own reaches through us. */
+  readonly ranges: readonly Cidr[];
   readonly ip: Ipv4;
   readonly mac: string;
   readonly hostMac: string;

@@ -2,7 +2,7 @@
 import { bounds, type Ipv4 } from '../model/address.ts';
 import { WORKLOAD_INTERFACE_PREFIX, type Node } from '../model/node.ts';
 import type { Workload } from '../model/workload.ts';
-import type { NodeNetwork, WorkloadLink } from './kernel-state.ts';
+import type { NamespaceOwner, NodeNetwork, WorkloadLink } from './kernel-state.ts';
 
 /** One link per workload that the store places on this node, also while it starts, stops or has ended. */
 export function compileLinks(node: Node, workloads: Iterable<Workload>): WorkloadLink[] {
@@ -12,6 +12,9 @@ export function compileLinks(node: Node, workloads: Iterable<Workload>): Workloa
       id: workload.id,
       hostInterface: `${WORKLOAD_INTERFACE_PREFIX}${workload.id}`,
       netns: netnsOf(workload.id),
+      owner: ownerOf(workload),
+      peer: workload.runtime === 'attached' ? ATTACHED_INTERFACE : 'eth0',
+      ranges: [node.ranges.clusterIp, node.ranges.workload, node.ranges.mesh],
       ip: workload.ip,
       mac: macOf('02:c1', workload.ip),
       hostMac: macOf('02:c0', workload.ip),
@@ -20,6 +23,13 @@ export function compileLinks(node: Node, workloads: Iterable<Workload>): Workloa
       mtu: node.mtu,
     }))
     .toSorted((a, b) => (a.id < b.id ? -1 : 1));
+}
+
+/** Docker, podman and people call theirs eth0. */
+const ATTACHED_INTERFACE = 'claw-mesh';
+
+function ownerOf({ runtime }: Workload): NamespaceOwner {
+  return runtime === 'process' ? 'own' : runtime === 'docker' ? 'container' : 'foreign';
 }
 
 /** The name below /run/netns of a workload's network namespace. */

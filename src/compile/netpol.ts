@@ -55,6 +55,8 @@ export function compileFilter(node: Node, links: readonly WorkloadLink[]): Table
     ]),
     jumps: [
       { chain: 'FORWARD', rule: '-m comment --comment clawnode -j CLAW-NETPOL', place: 'first' },
+      // Docker puts its jumps above ours whenever it starts, DOCKER-USER first of all, and keeps that chain: what stands in it is in force at once.
+      { chain: 'DOCKER-USER', rule: '-m comment --comment clawnode -j CLAW-NETPOL', place: 'first', optional: true },
       // Last, so that whatever accepts a connection before it, Docker's rules for one, keeps its say.
       ...(node.dropForeignForwarding ? [{ chain: 'FORWARD', rule: '-m comment --comment clawnode -j CLAW-FOREIGN', place: 'last' } as const] : []),
       { chain: 'INPUT', rule: `-d ${vips} -m comment --comment clawnode -j CLAW-INPUT`, place: 'first' },

@@ -31,7 +31,9 @@ async function checkTable(kernel: Reader, { table, state }: { table: Table; stat
   }
   const words: string[] = [];
   for (const [chain, wanted] of Map.groupBy(state.jumps, (jump) => jump.chain)) {
-    const rules = (await kernel.listChain({ table, chain }, signal)) ?? [];
+    const found = await kernel.listChain({ table, chain }, signal);
+    if (found === undefined && wanted.every(({ optional }) => optional === true)) continue;
+    const rules = found ?? [];
     words.push(...describeJumps(wanted, { table, chain, rules: new Map(rules.map((rule, index) => [rule, index])) }));
   }
   for (const name of new Set(state.jumps.flatMap((jump) => targetsOf(jump, state)))) {

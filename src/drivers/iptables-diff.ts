@@ -1,7 +1,7 @@
 /** Computes what turns that which a table holds of ours into what it shall hold; pure, it never runs anything. */
 import { ClawError } from '../errors.ts';
 import type { Jump, Rules, TableState } from '../compile/kernel-state.ts';
-import { OWN_CHAIN_PREFIX, type PlacedJump, type ProgrammedTable } from './iptables-save.ts';
+import { hasPlaceFor, OWN_CHAIN_PREFIX, type PlacedJump, type ProgrammedTable } from './iptables-save.ts';
 
 /** What has to change in one table. */
 export interface TableDifference {
@@ -28,22 +28,22 @@ export function diffTable(programmed: ProgrammedTable, desired: TableState): Tab
     created,
     rewritten,
     edited,
-    jumps: diffJumps(programmed.jumps, desired.jumps),
+    jumps: diffJumps(programmed.jumps, desired.jumps.filter((jump) => hasPlaceFor(jump, programmed))),
     stale: programmed.chains === desired.chains ? [] : [...programmed.chains.keys()].filter((name) => !desired.chains.has(name)),
   };
 }
 
-/** The table as it is once the desired state is in force. */
-export function asProgrammed(desired: TableState): ProgrammedTable {
+/** The table as it is once the desired state is in force; `before` is what was read of it. */
+export function asProgrammed(desired: TableState, before: ProgrammedTable): ProgrammedTable {
   const firstOf = new Map<string, number>();
-  const jumps = desired.jumps.map(({ chain, rule, place }) => {
+  const jumps = desired.jumps.filter((jump) => hasPlaceFor(jump, before)).map(({ chain, rule, place }) => {
     // The exact place of an appended rule is never asked for.
     if (place === 'last') return { chain, rule, index: Number.MAX_SAFE_INTEGER };
     const index = firstOf.get(chain) ?? 0;
     firstOf.set(chain, index + 1);
     return { chain, rule, index };
   });
-  return { chains: desired.chains, jumps };
+  return { chains: desired.chains, jumps, ...(before.foreignChains === undefined ? {} : { foreignChains: before.foreignChains }) };
 }
 
 function changedChains(programmed: ReadonlyMap<string, Rules>, desired: ReadonlyMap<string, Rules>): Pick<TableDifference, 'created' | 'rewritten' | 'edited'> {

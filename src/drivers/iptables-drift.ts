@@ -1,6 +1,6 @@
 /** Says in words what others changed among the rules of ours; pure, it never runs anything. */
 import type { Jump, Rules, TableState } from '../compile/kernel-state.ts';
-import { OWN_CHAIN_PREFIX, type ProgrammedTable } from './iptables-save.ts';
+import { hasPlaceFor, OWN_CHAIN_PREFIX, type ProgrammedTable } from './iptables-save.ts';
 
 export interface TableDrift {
   readonly table: string;
@@ -17,7 +17,7 @@ export function describeDrift({ table, held, believed, desired }: TableDrift): s
   const names = [...desired.chains.keys()].filter((name) => sameRules(believed.chains.get(name), desired.chains.get(name)));
   const damaged = names.flatMap((name) => chainDamage(name, held.chains.get(name), desired.chains.get(name) ?? []));
   const unknown = [...held.chains.keys()].filter((name) => !believed.chains.has(name) && !desired.chains.has(name));
-  const jumps = desired.jumps.filter((jump) => believed.jumps.some((other) => sameJump(jump, other)));
+  const jumps = desired.jumps.filter((jump) => hasPlaceFor(jump, held) && believed.jumps.some((other) => sameJump(jump, other)));
   const unplaced = [...Map.groupBy(jumps, ({ chain }) => chain)].flatMap(([chain, wanted]) => describeJumps(wanted, { table, chain, rules: heldRules(held, chain) }));
   const count = names.length + jumps.length;
   if (count > 1 && held.chains.size === 0 && held.jumps.length === 0) return [`${table}: all chains and jumps of ours were missing`];

@@ -1,6 +1,6 @@
 /** Runs `iptables-save` and reads from it the chains of ours and our jumps in foreign chains; it never keeps foreign rules. */
 import { ClawError } from '../errors.ts';
-import type { Rules, Table } from '../compile/kernel-state.ts';
+import type { Jump, Rules, Table } from '../compile/kernel-state.ts';
 import { ProcessError, run, type Argv } from './exec.ts';
 
 export type IptablesBackend = 'nft' | 'legacy';
@@ -18,6 +18,13 @@ export interface PlacedJump {
 export interface ProgrammedTable {
   readonly chains: ReadonlyMap<string, Rules>;
   readonly jumps: readonly PlacedJump[];
+  /** Names of the chains that are not ours, as of the last reading. */
+  readonly foreignChains?: ReadonlySet<string>;
+}
+
+/** Whether the table can hold the jump: a chain that is optional has to be there. */
+export function hasPlaceFor({ chain, optional }: Jump, { foreignChains }: ProgrammedTable): boolean {
+  return optional !== true || foreignChains?.has(chain) === true;
 }
 
 /** All tables as text. Throws ClawError `PROCESS_FAILED` or `MISSING_BINARY`. */
@@ -69,6 +76,7 @@ export function parseIptablesSave(text: string): ReadonlyMap<string, ProgrammedT
   for (const line of text.split('\n')) {
     if (line.startsWith('-A ')) readRule(table, line);
     else if (line.startsWith(`:${OWN_CHAIN_PREFIX}`)) table.chains.set(line.slice(1, line.indexOf(' ')), []);
+    else if (line.startsWith(':')) table.foreignChains.add(line.slice(1, line.indexOf(' ')));
     else if (line.startsWith('*')) tables.set(line.slice(1), (table = newTable()));
     else refuseIncompatible(line);
   }
@@ -87,12 +95,13 @@ const TARGET = /(?:^| )-[jg] (\S+)/;
 interface TableUnderWay {
   readonly chains: Map<string, string[]>;
   readonly jumps: PlacedJump[];
+  readonly foreignChains: Set<string>;
   /** How many rules of each foreign chain were read. */
   readonly foreign: Map<string, number>;
 }
 
 function newTable(): TableUnderWay {
-  return { chains: new Map(), jumps: [], foreign: new Map() };
+  return { chains: new Map(), jumps: [], foreignChains: new Set(), foreign: new Map() };
 }
 
 function readRule(table: TableUnderWay, line: string): void {

@@ -111,7 +111,7 @@ export function iptablesDriver(
     programmed = undefined;
     const { payload, lines } = payloadOf(held, desired, sizes);
     if (lines > 0) await kernel.commit(payload, { timeoutMs: COMMIT_TIMEOUT_MS + lines * COMMIT_TIMEOUT_MS_PER_LINE, ...(signal === undefined ? {} : { signal }) });
-    if (resyncs === resyncsBefore) programmed = new Map([...desired].map(([table, state]) => [table, asProgrammed(state)]));
+    if (resyncs === resyncsBefore) programmed = new Map([...desired].map(([table, state]) => [table, asProgrammed(state, held.get(table) ?? NOTHING)]));
     believed = desired;
     if (drift.length > 0) onRepaired?.(drift);
     return { written: lines };

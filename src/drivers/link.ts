@@ -1,6 +1,7 @@
-/** Makes, repairs and removes the veth pair and network namespace of each workload; it never starts a process of the workload. */
+/** Makes, repairs and removes the veth pair of each workload, and its network namespace where that is ours; it never starts a process of the workload. */
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import type { WorkloadLink } from '../compile/kernel-state.ts';
+import { ClawError } from '../errors.ts';
 import { ProcessError, run } from './exec.ts';
 import { ipBatch, OWN_PROTOCOL, readIpState, type IpState, type ReadOptions } from './ip-command.ts';
 
@@ -10,7 +11,7 @@ export interface LinkDriver {
    * workload's processes live in it. Throws ClawError `KERNEL_REFUSED`, `PROCESS_FAILED` or `MISSING_BINARY`.
    */
   ensure(link: WorkloadLink, signal?: AbortSignal): Promise<{ readonly written: number }>;
-  /** Removes interface and namespace, as far as they exist. */
+  /** Removes interface and namespace, as far as they exist; of a namespace that others made only the name that we gave it. */
   remove(link: Pick<WorkloadLink, 'hostInterface' | 'netns'>, signal?: AbortSignal): Promise<void>;
   /** What exists of ours, half-made links included. */
   list(): Promise<{ readonly interfaces: readonly string[]; readonly netns: readonly string[] }>;
@@ -20,40 +21,41 @@ export interface LinkDriver {
 const OWN_INTERFACE = /^clawv[0-9a-f]{8}$/;
 const OWN_NETNS = /^claw-[0-9a-f]{8}$/;
 
-const NETNS_FOLDER = '/run/netns';
+export const NETNS_FOLDER = '/run/netns';
 /** Lists the interfaces of the network namespace that the reader is in, whichever sysfs is mounted. */
 const INTERFACES_FOLDER = '/proc/sys/net/ipv4/conf';
-const PEER = 'eth0';
 
 export function openLinks(): LinkDriver {
-  return { ensure, remove, list };
+  return { ensure, remove, list: ownNamespaces };
 }
 
 async function ensure(link: WorkloadLink, signal?: AbortSignal): Promise<{ written: number }> {
-  const names = await list();
+  const names = await ownNamespaces();
   const [inside, outside] = await Promise.all([
     names.netns.includes(link.netns) ? readUnlessGone({ netns: link.netns, signal }) : undefined,
     names.interfaces.includes(link.hostInterface) ? readUnlessGone({ device: link.hostInterface, signal }) : undefined,
   ]);
   // An interface whose other end is not in the namespace leads nowhere.
-  const connected = outside !== undefined && inside?.interfaces.some(({ name }) => name === PEER) === true;
+  const connected = outside !== undefined && inside?.interfaces.some(({ name }) => name === link.peer) === true;
   if (!connected) {
     const namesNothing = inside === undefined && names.netns.includes(link.netns);
     await removeExisting({ interfaces: outside === undefined ? [] : [link.hostInterface], netns: namesNothing ? [link.netns] : [] }, signal);
+    if (inside === undefined && link.owner !== 'own') throw new ClawError('KERNEL_REFUSED', `the network namespace ${link.netns} is gone`);
     await ipBatch([...(inside === undefined ? [`netns add ${link.netns}`] : []), pairOf(link)], { signal });
   }
   // Both ends come up only when they are without IPv6: one that came up with it would have a link-local address, over which
   // workloads could meet unseen.
-  const hardened = connected && isUp(inside, PEER);
-  const [ipv6] = await Promise.all([disableIpv6(link.hostInterface), hardened ? undefined : harden(link.netns, signal)]);
+  const hardened = connected && isUp(inside, link.peer);
+  const [ipv6] = await Promise.all([disableIpv6(link.hostInterface), hardened ? undefined : harden(link, signal)]);
   const outsideLines = diffOutside(connected ? outside : NOTHING, link);
-  const insideLines = diffInside(connected ? inside : NOTHING, link);
+  // What a foreign namespace holds beside our interface decides which routes it gets.
+  const insideLines = diffInside(connected || link.owner === 'foreign' ? (inside ?? NOTHING) : NOTHING, link);
   await Promise.all([ipBatch(insideLines, { netns: link.netns, signal }), ipBatch(outsideLines, { signal })]);
   return { written: (connected ? 0 : 1) + ipv6 + insideLines.length + outsideLines.length };
 }
 
 async function remove({ hostInterface, netns }: Pick<WorkloadLink, 'hostInterface' | 'netns'>, signal?: AbortSignal): Promise<void> {
-  const held = await list();
+  const held = await ownNamespaces();
   await removeExisting({ interfaces: held.interfaces.filter((name) => name === hostInterface), netns: held.netns.filter((name) => name === netns) }, signal);
 }
 
@@ -67,11 +69,12 @@ async function removeExisting(names: { interfaces: readonly string[]; netns: rea
     await ipBatch(deletions(names), { signal });
   } catch {
     // A namespace that is going takes its interfaces with it, some time after its name is gone: whatever is left is deleted now.
-    await ipBatch(deletions(await list()), { signal });
+    await ipBatch(deletions(await ownNamespaces()), { signal });
   }
 }
 
-async function list(): Promise<{ interfaces: string[]; netns: string[] }> {
+/** Interfaces and namespaces with a name of ours. */
+export async function ownNamespaces(): Promise<{ interfaces: string[]; netns: string[] }> {
   const [interfaces, netns] = await Promise.all([readdir(INTERFACES_FOLDER), namesOfNamespaces()]);
   return {
     interfaces: interfaces.filter((name) => OWN_INTERFACE.test(name)),
@@ -103,24 +106,24 @@ async function readUnlessGone(options: ReadOptions): Promise<IpState | undefined
 
 /**
  * No IPv6 and no ICMP redirects, for the interface, for all, and for those that others may add; and every port may be listened on,
- * because a workload has no capabilities and 80 and 53 of an address of its own are nobody else's.
+ * because a workload has no capabilities and 80 and 53 of an address of its own are nobody else's. In a foreign namespace only what
+ * concerns our interface.
  */
-async function harden(netns: string, signal: AbortSignal | undefined): Promise<void> {
+async function harden({ netns, peer, owner }: WorkloadLink, signal: AbortSignal | undefined): Promise<void> {
+  const names = owner === 'foreign' ? [peer] : ['all', 'default', peer];
   const set = async (value: string, paths: readonly string[]): Promise<void> => {
     // The files of /proc/sys/net belong to the namespace of the process that opens them.
     const options = { input: value, ...(signal === undefined ? {} : { signal }) };
     await run(['nsenter', `--net=${NETNS_FOLDER}/${netns}`, 'tee', ...paths.map((path) => `/proc/sys/net/${path}`)], options);
   };
   await Promise.all([
-    set('1', INTERFACES.map((name) => `ipv6/conf/${name}/disable_ipv6`)),
-    set('0', ['ipv4/ip_unprivileged_port_start', ...INTERFACES.map((name) => `ipv4/conf/${name}/accept_redirects`)]),
+    set('1', names.map((name) => `ipv6/conf/${name}/disable_ipv6`)),
+    set('0', [...(owner === 'foreign' ? [] : ['ipv4/ip_unprivileged_port_start']), ...names.map((name) => `ipv4/conf/${name}/accept_redirects`)]),
   ]);
 }
 
-const INTERFACES = ['all', 'default', PEER];
-
-function pairOf({ hostInterface, hostMac, mac, mtu, netns }: WorkloadLink): string {
-  return `link add ${hostInterface} address ${hostMac} mtu ${mtu} type veth peer name ${PEER} address ${mac} mtu ${mtu} netns ${netns}`;
+function pairOf({ hostInterface, hostMac, mac, mtu, netns, peer }: WorkloadLink): string {
+  return `link add ${hostInterface} address ${hostMac} mtu ${mtu} type veth peer name ${peer} address ${mac} mtu ${mtu} netns ${netns}`;
 }
 
 async function disableIpv6(hostInterface: string): Promise<number> {
@@ -142,17 +145,27 @@ function diffOutside(state: IpState, { hostInterface, gateway, ip, mtu }: Worklo
   ];
 }
 
-function diffInside(state: IpState, { gateway, ip, prefix, mtu }: WorkloadLink): string[] {
-  const held = state.interfaces.find(({ name }) => name === PEER);
+function diffInside(state: IpState, link: WorkloadLink): string[] {
+  const { gateway, ip, prefix, mtu, peer } = link;
+  const held = state.interfaces.find(({ name }) => name === peer);
   return [
-    ...(isUp(state, 'lo') ? [] : ['link set lo up']),
-    ...(held === undefined || held.mtu === mtu ? [] : [`link set ${PEER} mtu ${mtu}`]),
+    ...(isUp(state, 'lo') || link.owner === 'foreign' ? [] : ['link set lo up']),
+    ...(held === undefined || held.mtu === mtu ? [] : [`link set ${peer} mtu ${mtu}`]),
     // Without a route of the prefix all neighbours are reached through the gateway, which is where policy is.
-    ...(held?.addresses.some(({ local }) => local === ip) === true ? [] : [`addr add ${ip}/${prefix} dev ${PEER} noprefixroute`]),
-    ...(isUp(state, PEER) ? [] : [`link set ${PEER} up`]),
-    ...(state.routes.some(({ dst, dev }) => dst === gateway && dev === PEER) ? [] : [`route replace ${gateway}/32 dev ${PEER} scope link`]),
-    ...(state.routes.some(({ dst, gateway: via }) => dst === 'default' && via === gateway) ? [] : [`route replace default via ${gateway} dev ${PEER}`]),
+    ...(held?.addresses.some(({ local }) => local === ip) === true ? [] : [`addr add ${ip}/${prefix} dev ${peer} noprefixroute`]),
+    ...(isUp(state, peer) ? [] : [`link set ${peer} up`]),
+    ...(state.routes.some(({ dst, dev }) => dst === gateway && dev === peer) ? [] : [`route replace ${gateway}/32 dev ${peer} scope link`]),
+    ...destinations(state, link)
+      .filter((destination) => !state.routes.some(({ dst, gateway: via }) => dst === destination && via === gateway))
+      // The source must be told: a foreign namespace may prefer an address of another interface.
+      .map((destination) => `route replace ${destination} via ${gateway} dev ${peer}${link.owner === 'foreign' ? ` src ${ip}` : ''}`),
   ];
+}
+
+/** A default route of somebody else's stays the default route. */
+function destinations({ routes }: IpState, { owner, peer, ranges }: WorkloadLink): readonly string[] {
+  const foreign = owner === 'foreign' && routes.some(({ dst, dev }) => dst === 'default' && dev !== peer);
+  return foreign ? ranges : ['default'];
 }
 
 function isUp({ interfaces }: IpState, device: string): boolean {

@@ -1,6 +1,6 @@
 /** Workloads: their invariants and their store writes. Starting and stopping is the reconciler's work, this only waits for it. */
 import { randomBytes } from 'node:crypto';
-import type { RunWorkload, UpdateWorkload } from '../../tools/workload.ts';
+import type { AttachWorkload, RunWorkload, UpdateWorkload } from '../../tools/workload.ts';
 import { ClawError } from '../errors.ts';
 import type { ObservedWorkload } from '../model/observed.ts';
 import { processProblem } from '../model/process-limits.ts';
@@ -17,35 +17,25 @@ export function workloadManager(world: World) {
   const find = (input: Named): Workload => requireRecord(world.desired.workloads, recordKey('workloads', input), MISSING);
 
   return {
-    run: async (input: RunWorkload, signal: AbortSignal) => {
-      requireRuntime(world, input);
+    run: async ({ image, command = [], ...input }: RunWorkload, signal: AbortSignal) => {
+      const runtime = input.runtime ?? (image === undefined ? 'process' : 'docker');
       requirePorts(input.ports);
-      requireFits(input);
-      const { answer: started } = await world.mutate(() => {
-        const key = recordKey('workloads', input);
-        const existing = world.desired.workloads.get(key);
-        if (existing !== undefined) {
-          throw new ClawError('WORKLOAD_EXISTS', `workload ${input.namespace}/${input.name} exists already${existing.stopping ? ' and is being stopped' : ''}`, {
-            path: 'name',
-            hint: 'workload.stop removes it; workload.get shows its state.',
-          });
-        }
-        requireRoom(world.desired.workloads, 'workloads');
-        const taken = takeAddress(world, { kind: 'workload', node: world.node.id }, key);
-        const workload: Workload = {
-          v: 1,
-          createdAt: world.now().toISOString(),
-          ...input,
-          id: freeId(world),
-          runtime: 'process',
-          ip: taken.ip,
-          node: world.node.id,
-          stopping: false,
-        };
-        return { ...together(createRecord(world, key, workload), taken), answer: workload };
-      });
-      await world.workloadStarted(started.id, signal);
-      return inForce(world, started);
+      requireFits({ command, env: input.env });
+      requireFree(world, input);
+      if (runtime === 'docker') await requireContainer(world, { image, signal });
+      else requireProcess(world, { image, command });
+      return await place(world, { ...input, runtime, command, ...(image === undefined ? {} : { image }) }, signal);
+    },
+
+    attach: async ({ netns, container, ...input }: AttachWorkload, signal: AbortSignal) => {
+      if ((netns === undefined) === (container === undefined)) {
+        throw new ClawError('INVALID_ARGUMENT', 'workload.attach takes either netns or container', { path: 'netns', hint: 'Give one of the two.' });
+      }
+      requirePorts(input.ports);
+      requireFree(world, input);
+      const target = container === undefined ? { netns: netns?.replace(/^\/var\/run\//, '/run/') ?? '' } : { container: await asked('container', () => world.outside.findContainer(container, signal)) };
+      if (target.netns !== undefined) await world.outside.requireNamespace(target.netns, signal);
+      return await place(world, { ...input, ...target, runtime: 'attached', command: [], env: {}, restart: 'no' }, signal);
     },
 
     update: async (input: UpdateWorkload) => {
@@ -63,14 +53,16 @@ export function workloadManager(world: World) {
     },
 
     stop: async (input: Named, signal: AbortSignal) => {
-      const { answer } = await world.mutate(() => {
-        const workload = find(input);
-        requireHere(world, workload);
-        const stopping: Workload = { ...workload, stopping: true };
-        return { ...replaceRecord(world, recordKey('workloads', input), stopping), answer: stopping };
-      });
-      const revision = await world.workloadRemoved(answer.id, signal);
-      return { answer: { namespace: answer.namespace, name: answer.name, stopped: true as const, released: answer.ip }, revision };
+      const { runtime } = find(input);
+      if (runtime === 'attached') throw wrongEnd(input, 'was attached and is not ours to stop', 'workload.detach takes its address back and leaves it running.');
+      // Else the call would wait for ever, and the workload would be half stopped.
+      if (runtime === 'docker') await world.outside.requireDocker(signal);
+      return await remove(world, { find, input }, signal);
+    },
+
+    detach: async (input: Named, signal: AbortSignal) => {
+      if (find(input).runtime !== 'attached') throw wrongEnd(input, 'was started here, not attached', 'workload.stop stops and removes it.');
+      return await remove(world, { find, input }, signal);
     },
 
     get: async (input: Named) => inForce(world, find(input)),
@@ -80,11 +72,45 @@ export function workloadManager(world: World) {
       return { answer: { ...paging, workloads: items.map((workload) => shown(world, workload)) } };
     },
 
-    logs: async (input: Named & { tail: number }) => {
+    logs: async (input: Named & { tail: number }, signal: AbortSignal) => {
       const workload = find(input);
-      return { answer: { namespace: workload.namespace, name: workload.name, lines: await world.workloadLogs(workload.id, input.tail) } };
+      if (workload.runtime === 'attached') {
+        throw new ClawError('NOT_SUPPORTED', `workload ${input.namespace}/${input.name} was attached: its output goes elsewhere`, { path: 'name', hint: 'Ask whoever started it, e.g. `docker logs`.' });
+      }
+      return { answer: { namespace: workload.namespace, name: workload.name, lines: await world.workloadLogs(workload, input.tail, signal) } };
     },
   };
+}
+
+type Placed = Pick<Workload, 'namespace' | 'name' | 'labels' | 'command' | 'env' | 'ports' | 'runtime' | 'restart' | 'image' | 'netns' | 'container'>;
+
+/** Writes the record with an address of its own, and waits until it runs or could not be started. */
+async function place(world: World, placed: Placed, signal: AbortSignal) {
+  const { answer: started } = await world.mutate(() => {
+    requireFree(world, placed);
+    requireRoom(world.desired.workloads, 'workloads');
+    const key = recordKey('workloads', placed);
+    const taken = takeAddress(world, { kind: 'workload', node: world.node.id }, key);
+    const workload: Workload = { v: 1, createdAt: world.now().toISOString(), ...placed, id: freeId(world), ip: taken.ip, node: world.node.id, stopping: false };
+    return { ...together(createRecord(world, key, workload), taken), answer: workload };
+  });
+  await world.workloadStarted(started.id, signal);
+  return inForce(world, started);
+}
+
+async function remove(world: World, { find, input }: { find: (input: Named) => Workload; input: Named }, signal: AbortSignal) {
+  const { answer } = await world.mutate(() => {
+    const workload = find(input);
+    requireHere(world, workload);
+    const stopping: Workload = { ...workload, stopping: true };
+    return { ...replaceRecord(world, recordKey('workloads', input), stopping), answer: stopping };
+  });
+  const revision = await world.workloadRemoved(answer.id, signal);
+  return { answer: { namespace: answer.namespace, name: answer.name, stopped: true as const, released: answer.ip }, revision };
+}
+
+function wrongEnd({ namespace, name }: Named, what: string, hint: string): ClawError {
+  return new ClawError('INVALID_ARGUMENT', `workload ${namespace}/${name} ${what}`, { path: 'name', hint });
 }
 
 /**
@@ -146,10 +172,18 @@ function shown(world: World, workload: Workload) {
   };
 }
 
-function requireRuntime(world: World, input: RunWorkload): void {
-  if (input.runtime === 'docker') {
-    throw new ClawError('NOT_SUPPORTED', 'runtime docker is not built yet', { path: 'runtime', hint: 'Give a command and runtime "process".' });
-  }
+function requireFree(world: World, input: Named): void {
+  const existing = world.desired.workloads.get(recordKey('workloads', input));
+  if (existing === undefined) return;
+  throw new ClawError('WORKLOAD_EXISTS', `workload ${input.namespace}/${input.name} exists already${existing.stopping ? ' and is being stopped' : ''}`, {
+    path: 'name',
+    hint: `${existing.runtime === 'attached' ? 'workload.detach' : 'workload.stop'} removes it; workload.get shows its state.`,
+  });
+}
+
+function requireProcess(world: World, { image, command }: { image: string | undefined; command: readonly string[] }): void {
+  if (image !== undefined) throw new ClawError('INVALID_ARGUMENT', 'a process has no image', { path: 'image', hint: 'Leave out runtime, or the image.' });
+  if (command.length === 0) throw new ClawError('INVALID_ARGUMENT', 'there is nothing to run', { path: 'command', hint: 'Give a command, or an image.' });
   if (world.processesAllowed) return;
   throw new ClawError('NOT_ALLOWED', 'workload.run may not start processes on this host', {
     path: 'runtime',
@@ -162,6 +196,23 @@ function requireFits({ command, env }: Pick<Workload, 'command' | 'env'>): void 
   const problem = processProblem(command, env);
   if (problem === undefined) return;
   throw new ClawError('LIMIT_EXCEEDED', problem.message, { path: problem.path, hint: 'Let the command read what is long from a file.' });
+}
+
+/** Before anything is written: an image that does not exist leaves neither a record nor an address behind. */
+async function requireContainer(world: World, { image, signal }: { image: string | undefined; signal: AbortSignal }): Promise<void> {
+  await asked(image === undefined ? 'runtime' : 'image', () => world.outside.requireDocker(signal));
+  if (image === undefined) throw new ClawError('INVALID_ARGUMENT', 'runtime docker needs an image', { path: 'image', hint: '`docker images` on the node shows those that it has.' });
+  await world.outside.requireImage(image, signal);
+}
+
+/** A refusal of containers altogether names the argument that asked for one. */
+async function asked<Answer>(path: string, act: () => Promise<Answer>): Promise<Answer> {
+  try {
+    return await act();
+  } catch (error) {
+    if (!(error instanceof ClawError) || error.path !== undefined) throw error;
+    throw new ClawError(error.code, error.message, { path, ...(error.hint === undefined ? {} : { hint: error.hint }), cause: error });
+  }
 }
 
 function requirePorts(ports: readonly WorkloadPort[]): void {

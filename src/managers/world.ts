@@ -6,6 +6,7 @@ import type { AllocationTable } from './desired-view.ts';
 import type { Desired, Endpoint, Observed } from '../model/observed.ts';
 import type { Node } from '../model/node.ts';
 import type { Service } from '../model/service.ts';
+import type { Workload } from '../model/workload.ts';
 import type { Compare, StoreOp } from '../store/store.ts';
 
 export type Mode = 'host' | 'sandbox' | 'model';
@@ -34,6 +35,15 @@ export interface NodeHealth {
   readonly storeDriver: string;
 }
 
+/** Everything throws: NOT_SUPPORTED or NOT_ALLOWED where containers are not used, DOCKER_UNREACHABLE, and what is wrong with what was asked for. */
+export interface OutsideLookup {
+  requireDocker(signal: AbortSignal): Promise<void>;
+  requireImage(image: string, signal: AbortSignal): Promise<void>;
+  /** The full id of a running container that can be attached. */
+  findContainer(container: string, signal: AbortSignal): Promise<string>;
+  requireNamespace(path: string, signal: AbortSignal): Promise<void>;
+}
+
 export interface World {
   readonly node: Node;
   readonly mode: Mode;
@@ -43,6 +53,8 @@ export interface World {
   readonly endpointsOf: EndpointsOf;
   /** Whether the configuration lets `workload.run` start processes on this node. */
   readonly processesAllowed: boolean;
+  /** What can be asked about containers and network namespaces before anything is written. */
+  readonly outside: OutsideLookup;
   allocations(range: AllocationRange): AllocationTable;
   modRevision(key: string): number;
   now(): Date;
@@ -55,7 +67,7 @@ export interface World {
   workloadStarted(id: string, signal: AbortSignal): Promise<void>;
   /** Resolves with the store revision of its removal when nothing of the workload is left and its address is released. */
   workloadRemoved(id: string, signal: AbortSignal): Promise<number>;
-  workloadLogs(id: string, tail: number): Promise<string[]>;
+  workloadLogs(workload: Workload, tail: number, signal: AbortSignal): Promise<string[]>;
   health(): NodeHealth;
   /** In words; undefined for an endpoint that is healthy. */
   whyUnhealthy(service: Service, endpoint: Endpoint): string | undefined;

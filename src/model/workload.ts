@@ -1,4 +1,4 @@
-/** A workload: a command or container with an IP of its own; imports nothing local but its parts. */
+/** A workload: a command, a container or an attached network namespace with an IP of its own; imports nothing local but its parts. */
 import { z } from 'zod';
 import { ipv4, port, protocol } from './address.ts';
 import { labels, name, portName } from './name.ts';
@@ -21,10 +21,17 @@ export const workload = recordBase.extend({
   namespace: name,
   name,
   labels,
-  command: z.array(z.string()).min(1),
+  /** Empty for a container that runs what its image says, and for what was attached. */
+  command: z.array(z.string()),
   env: z.record(z.string(), z.string()),
   ports: z.array(workloadPort),
-  runtime: z.literal('process'),
+  /** `attached`: not started by us; its network namespace or container is somebody else's. */
+  runtime: z.enum(['process', 'docker', 'attached']),
+  /** With runtime `docker`. */
+  image: z.string().optional(),
+  /** With runtime `attached`, one of the two: a path below /run/netns, or a container's full id. */
+  netns: z.string().optional(),
+  container: z.string().optional(),
   restart: restartPolicy,
   ip: ipv4,
   node: z.string(),

@@ -7,6 +7,8 @@ import type { Desired } from '../model/observed.ts';
 import type { Node } from '../model/node.ts';
 import type { ObservedState } from '../observed/observed-state.ts';
 import type { ProcessRuntime } from '../runtime/process.ts';
+import type { DockerRuntime } from '../runtime/docker.ts';
+import type { Joined } from './joined.ts';
 import { observedOf, processSpec } from './workloads.ts';
 
 export interface TakeOverOptions {
@@ -14,6 +16,8 @@ export interface TakeOverOptions {
   readonly desired: Desired;
   readonly links: Pick<LinkDriver, 'list' | 'remove'>;
   readonly runtime: Pick<ProcessRuntime, 'adopt' | 'observe'>;
+  readonly joined: Pick<Joined, 'findLinked'>;
+  readonly docker: Pick<DockerRuntime, 'removeOthers'> | undefined;
   readonly readTranslatedUdp: (range: Cidr, signal?: AbortSignal) => Promise<UdpFlows>;
   readonly observed: ObservedState;
   readonly logger: Logger;
@@ -37,9 +41,14 @@ export async function takeOver(options: TakeOverOptions, signal: AbortSignal): P
   };
   await attempt('what no workload owns could not be removed', () => removeOrphans(options, signal));
   // Workloads of other nodes too: their processes are none of ours to end.
-  const specs = [...desired.workloads.values()].map((workload) => processSpec(workload));
+  const specs = [...desired.workloads.values()].filter((workload) => workload.runtime === 'process').map((workload) => processSpec(workload));
   await attempt('running workloads could not be taken over', () => runtime.adopt(specs, signal));
   for (const [id, process] of runtime.observe()) observed.set(id, observedOf(process));
+  const known = new Set([...desired.workloads.values()].map(({ id }) => id));
+  await attempt('containers that no workload owns could not be removed', async () => options.docker?.removeOthers(known, signal));
+  const here = [...desired.workloads.values()].filter((workload) => workload.node === node.id);
+  const linked = await attempt('attached containers and networks could not be looked at', () => options.joined.findLinked(here, signal));
+  for (const [id, state] of linked ?? []) observed.set(id, state);
   const flows = await attempt('UDP connections could not be read', () => options.readTranslatedUdp(node.ranges.clusterIp, signal));
   return flows ?? new Map();
 }

@@ -11,13 +11,19 @@ import type { Workload } from '../model/workload.ts';
 import type { ObservedState } from '../observed/observed-state.ts';
 import type { ObservedProcess, ProcessRuntime, ProcessSpec } from '../runtime/process.ts';
 import type { Drains } from './drains.ts';
+import type { DockerRuntime } from '../runtime/docker.ts';
+import type { Joined } from './joined.ts';
 import type { Loop } from './loop.ts';
+import { watchJoined } from './joined-watch.ts';
 
 export interface WorkloadControllerOptions {
   readonly node: Node;
   readonly view: DesiredView;
   readonly observed: ObservedState;
   readonly runtime: ProcessRuntime;
+  /** Containers and attached networks. */
+  readonly joined: Joined;
+  readonly docker: Pick<DockerRuntime, 'onChange'> | undefined;
   readonly links: {
     ensure(link: WorkloadLink, signal?: AbortSignal): Promise<unknown>;
     list(): Promise<{ readonly netns: readonly string[] }>;
@@ -60,12 +66,14 @@ interface Failure {
 const REMEMBERED = 1000;
 
 export function startWorkloadController(options: WorkloadControllerOptions): WorkloadController {
-  const { node, view, observed, runtime, links, conntrack, drains, loop, logger } = options;
+  const { node, view, observed, runtime, joined, links, conntrack, drains, loop, logger } = options;
   const ended = new AbortController();
   const acts = new Map<string, Promise<void>>();
   /** Those that only wait until their connections have ended, for an hour perhaps: others go on meanwhile. */
   const drainingIds = new Set<string>();
   const startedIds = new Set<string>();
+  /** Started, but their container or network has changed since: to be looked at again. */
+  const changedIds = new Set<string>();
   const removedAt = new Map<string, number>();
   const failures = new Map<string, Failure>();
   const listeners = new Set<() => void>();
@@ -80,10 +88,21 @@ export function startWorkloadController(options: WorkloadControllerOptions): Wor
     // Its rules are proven before it has a network at all: a machine that has just booted holds no rule of ours, and would let everything pass.
     const { enforced, reason } = await loop.programmed(view.modRevision(recordKey('workloads', workload)), ended.signal);
     if (!enforced) throw new ClawError('KERNEL_REFUSED', `it is not started while its rules are not in force: ${reason ?? ''}`);
+    observed.set(workload.id, workload.runtime === 'process' ? await startProcess(workload, link) : await join(workload, link));
+    startedIds.add(workload.id);
+  };
+
+  const startProcess = async (workload: Workload, link: WorkloadLink): Promise<ObservedWorkload> => {
     await endWithoutNamespace(workload, link);
     await links.ensure(link, ended.signal);
-    observed.set(workload.id, observedOf(await runtime.start(processSpec(workload), ended.signal)));
-    startedIds.add(workload.id);
+    return observedOf(await runtime.start(processSpec(workload), ended.signal));
+  };
+
+  const join = async (workload: Workload, link: WorkloadLink): Promise<ObservedWorkload> => {
+    const { id } = workload;
+    // Until it is linked again nothing is sent to it.
+    if (isObservedRunning(id) && !(await joined.isStill(workload))) observed.set(id, { state: 'restarting', restarts: observed.state.workloads.get(id)?.restarts ?? 0 });
+    return await joined.ensure(workload, link, ended.signal);
   };
 
   /** A process whose network namespace lost its name can not be linked again: it would go on without a network. It is run anew. */
@@ -101,13 +120,15 @@ export function startWorkloadController(options: WorkloadControllerOptions): Wor
     const revision = view.modRevision(recordKey('workloads', workload));
     await Promise.all([loop.programmed(revision, ended.signal), loop.served(revision, ended.signal)]);
     await drained(workload);
-    await runtime.stop(id, { graceMs: STOP_GRACE_MS }, ended.signal);
+    if (workload.runtime === 'process') await runtime.stop(id, { graceMs: STOP_GRACE_MS }, ended.signal);
+    else await joined.stop(workload, { graceMs: STOP_GRACE_MS }, ended.signal);
     const [link] = compileLinks(node, [workload]);
     if (link !== undefined) await links.remove(link, ended.signal);
     // Its address may belong to somebody else soon, and must not inherit its connections.
     await conntrack.flush([{ type: 'address', ip: workload.ip }], ended.signal);
     const removal = await options.removeStopped(workload);
     startedIds.delete(id);
+    changedIds.delete(id);
     failures.delete(id);
     remember(removedAt, id, removal);
     observed.forget(id);
@@ -124,15 +145,18 @@ export function startWorkloadController(options: WorkloadControllerOptions): Wor
   };
 
   const act = async (workload: Workload): Promise<void> => {
+    // What changes from now on may be too late for this look at it.
+    changedIds.delete(workload.id);
     try {
       await (workload.stopping ? stop(workload) : start(workload));
       failures.delete(workload.id);
     } catch (error) {
       if (ended.signal.aborted) return;
+      startedIds.delete(workload.id);
       logger.error({ err: error, workload: `${workload.namespace}/${workload.name}`, stopping: workload.stopping }, 'a workload is not where it should be');
       // One that runs keeps its place in its services: what failed was only to look after it.
       const process = runtime.observe().get(workload.id);
-      const runs = process?.state === 'running';
+      const runs = workload.runtime === 'process' ? process?.state === 'running' : isObservedRunning(workload.id) && (await joined.isStill(workload));
       if (!workload.stopping && !runs) observed.set(workload.id, { state: 'failed', restarts: process?.restarts ?? 0, message: toClawError(error).message });
       retryLater(workload);
     }
@@ -153,7 +177,7 @@ export function startWorkloadController(options: WorkloadControllerOptions): Wor
     for (const workload of view.state.workloads.values()) {
       const { id } = workload;
       if (acts.size - drainingIds.size >= MOST_ACTS) return;
-      if (workload.node !== node.id || acts.has(id) || (startedIds.has(id) && !workload.stopping)) continue;
+      if (workload.node !== node.id || acts.has(id) || (startedIds.has(id) && !changedIds.has(id) && !workload.stopping)) continue;
       const failure = failures.get(id);
       // A stop does not wait until a failed start may be tried again.
       if (failure?.timer !== undefined && failure.stopping === workload.stopping) continue;
@@ -168,7 +192,8 @@ export function startWorkloadController(options: WorkloadControllerOptions): Wor
   };
 
   const stoppingIds = (): ReadonlySet<string> => new Set([...view.state.workloads.values()].filter(({ stopping }) => stopping).map(({ id }) => id));
-  const isSettled = (id: string): boolean => startedIds.has(id) && !acts.has(id) && !stoppingIds().has(id);
+  const isObservedRunning = (id: string): boolean => observed.state.workloads.get(id)?.state === 'running';
+  const isSettled = (id: string): boolean => startedIds.has(id) && !changedIds.has(id) && !acts.has(id) && !stoppingIds().has(id);
 
   const waitUntil = <Found>(find: () => Found | undefined, signal: AbortSignal): Promise<Found> =>
     new Promise((resolve, reject) => {
@@ -198,6 +223,20 @@ export function startWorkloadController(options: WorkloadControllerOptions): Wor
       const process = runtime.observe().get(id);
       if (process !== undefined && startedIds.has(id)) observed.set(id, observedOf(process));
     }),
+    watchJoined({
+      workloads: () => [...view.state.workloads.values()].filter((workload) => workload.node === node.id),
+      docker: options.docker,
+      isWrong: async (workload) => isSettled(workload.id) && !(await (isObservedRunning(workload.id) ? joined.isStill(workload) : joined.isAbsent(workload))),
+      onChange: (ids, { retry }) => {
+        for (const id of ids) {
+          changedIds.add(id);
+          if (!retry) continue;
+          clearTimeout(failures.get(id)?.timer);
+          failures.delete(id);
+        }
+        look();
+      },
+    }),
   ];
   look();
 
@@ -206,7 +245,7 @@ export function startWorkloadController(options: WorkloadControllerOptions): Wor
       await waitUntil(() => (startedIds.has(id) || observed.state.workloads.get(id)?.state === 'failed' ? true : undefined), signal);
     },
     removed: (id, signal) => waitUntil(() => removedAt.get(id), signal),
-    settledLinks: () => compileLinks(node, view.state.workloads.values()).filter(({ id }) => isSettled(id)),
+    settledLinks: () => compileLinks(node, view.state.workloads.values()).filter(({ id, owner }) => isSettled(id) && (owner === 'own' || isObservedRunning(id))),
     repairLink: async (link, signal) => {
       if (!isSettled(link.id)) return;
       if (!(await links.list()).netns.includes(link.netns)) {

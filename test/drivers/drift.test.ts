@@ -37,6 +37,31 @@ test('missing and displaced jumps, missing, emptied, changed and unknown chains 
   assert.deepEqual(told({ chains: new Map(), jumps: [] }), ['filter: all chains and jumps of ours were missing']);
 });
 
+test('a jump into a chain that may not exist is missed only where the chain does', async () => {
+  const kernel = new FakeIptables();
+  const driver = iptablesDriver({ preferredBytes: Infinity, maximumBytes: Infinity }, () => kernel);
+  const nothing: TableState = { chains: new Map(), jumps: [] };
+  const jumps: readonly Jump[] = [...JUMPS, { chain: 'DOCKER-USER', rule: '-j CLAW-A', place: 'first', optional: true }];
+  const desired = { raw: nothing, nat: nothing, filter: { ...STATE, jumps } };
+  for (const smallTableRules of [Infinity, 0]) {
+    kernel.smallTableRules = smallTableRules;
+    driver.resync();
+    await driver.apply(desired);
+    assert.deepEqual([(await driver.apply(desired)).written, await driver.check(['filter'])], [0, []]);
+    kernel.restore('*filter\n:DOCKER-USER - [0:0]\n-A DOCKER-USER -j RETURN\nCOMMIT\n');
+    assert.deepEqual(await driver.check(['filter']), ['filter DOCKER-USER: jump to CLAW-A was missing']);
+    driver.resync();
+    await driver.apply(desired);
+    assert.deepEqual(kernel.rules('filter', 'DOCKER-USER'), ['-j CLAW-A', '-j RETURN']);
+    assert.deepEqual([(await driver.apply(desired)).written, await driver.check(['filter'])], [0, []]);
+    kernel.restore('*filter\n-I DOCKER-USER 1 -j ACCEPT\nCOMMIT\n');
+    assert.deepEqual(await driver.check(['filter']), ['filter DOCKER-USER: jump to CLAW-A was not in its place at the front']);
+    kernel.restore('*filter\n:DOCKER-USER - [0:0]\n-X DOCKER-USER\nCOMMIT\n');
+    assert.deepEqual(await driver.check(['filter']), []);
+  }
+  await driver.removeAll();
+});
+
 test('thousands of chains are told of in one line', () => {
   const many: TableState = { chains: new Map(Array.from({ length: 5_000 }, (_, index) => [`CLAW-${index}`, ['-j DROP']])), jumps: [] };
   const held = { chains: new Map([...many.chains.keys()].map((name) => [name, []])), jumps: [] };

@@ -29,11 +29,13 @@ export interface RunningAgent {
   readonly words: string;
   /** Sends SIGTERM and waits for the end. */
   stop(): Promise<{ exitCode: number | null; tookMs: number }>;
+  /** SIGKILL, and waits for the end. */
+  kill(): Promise<void>;
 }
 
 // PID 1 is a shell because it has to reap workloads that an agent leaves behind.
 const INIT = `
-mount -t tmpfs tmpfs /run && mount -t sysfs sysfs /sys && mount -t tmpfs tmpfs /var/lib && ip link set lo up && echo up
+mount -t tmpfs tmpfs /run && mkdir /run/cgroup && mount --rbind /sys/fs/cgroup /run/cgroup && mount -t sysfs sysfs /sys && mount -t tmpfs tmpfs /var/lib && ip link set lo up && echo up
 sleep infinity & while :; do wait; done`;
 
 /** As an ordinary user the machine has one uid only, so that an agent can check its configuration there but not run. */
@@ -62,7 +64,7 @@ export async function openMachine(): Promise<Machine> {
     run,
     output: async (argv) => {
       const { exitCode, stdout, stderr } = await run(argv);
-      if (exitCode !== 0) throw new Error(`${argv.join(' ')} ended with ${exitCode}: ${stderr}`);
+      if (exitCode !== 0) throw new Error(`${argv.join(' ')} ended with ${exitCode}: ${stderr}${stdout}`);
       return stdout;
     },
     clawnode,
@@ -82,6 +84,10 @@ export async function openMachine(): Promise<Machine> {
           await signalEntered(child, 'SIGTERM');
           const [exitCode] = await exited;
           return { exitCode, tookMs: performance.now() - beganMs };
+        },
+        kill: async () => {
+          await signalEntered(child, 'SIGKILL');
+          await exited;
         },
       };
     },

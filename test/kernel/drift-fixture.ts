@@ -126,13 +126,15 @@ export async function ownState(backend: IptablesBackend): Promise<string> {
     stdoutOf('ip', '-4', 'route', 'show', 'table', 'all', 'proto', '201'),
     stdoutOf('ip', '-oneline', 'link'),
   ]);
-  const tables = [...parseIptablesSave(rules)].map(([table, { chains, jumps }]) => [
+  const tables = [...parseIptablesSave(rules)].map(([table, { chains, jumps, foreignChains }]) => [
     table,
     [...chains].toSorted(([a], [b]) => (a < b ? -1 : 1)),
-    jumps.map(({ chain, rule, index }) => `${chain} ${index} ${rule}`).toSorted(),
+    jumps.filter(({ chain }) => chain !== 'DOCKER-USER').map(({ chain, rule, index }) => `${chain} ${index} ${rule}`).toSorted(),
+    // Whether the chain exists is others' business; where it does, our jump is its first rule.
+    foreignChains?.has('DOCKER-USER') !== true || jumps.some(({ chain, index }) => chain === 'DOCKER-USER' && index === 0),
   ]);
   return [
-    ...tables.filter(([, chains]) => chains?.length !== 0).map((table) => JSON.stringify(table, undefined, 1)).toSorted(),
+    ...tables.filter(([, chains]) => !Array.isArray(chains) || chains.length !== 0).map((table) => JSON.stringify(table, undefined, 1)).toSorted(),
     ...sets.split('\n').filter((line) => line.includes(' CLAW-')).map((line) => line.replace(/ (?:bucketsize|initval) \S+/g, '')).toSorted(),
     ...addresses.split('\n').map((line) => line.replace(/^\d+: /, '').replace(/\s+valid_lft.*/, '')).toSorted(),
     ...routes.split('\n').map((line) => line.trim()).toSorted(),

@@ -37,7 +37,7 @@ function damagesOf(iptables: string): Damage[] {
       commands: `${iptables} -t raw -F PREROUTING; ${iptables} -t raw -F CLAW-SPOOF; ${iptables} -t raw -X CLAW-SPOOF`,
       told: /raw PREROUTING: jump to CLAW-SPOOF was missing/,
     },
-    { name: 'filter flushed', commands: `${iptables} -F`, told: /filter FORWARD: jump to CLAW-NETPOL was missing; filter INPUT/ },
+    { name: 'filter flushed', commands: `${iptables} -F`, told: /filter FORWARD: jump to CLAW-NETPOL was missing; filter (?:DOCKER-USER: jump to CLAW-NETPOL was missing; filter )?INPUT/ },
     { name: 'nat flushed', commands: `${iptables} -t nat -F`, told: /nat PREROUTING: jump to CLAW-SERVICES was missing/ },
     { name: 'restored without --noflush', commands: `printf '${FOREIGN.replaceAll('\n', '\\n')}' | ${iptables}-restore`, told: /all chains and jumps of ours were missing/ },
     { name: 'all tables emptied', commands: ['raw', 'filter', 'nat'].map((table) => `${iptables} -t ${table} -F; ${iptables} -t ${table} -X`).join('; '), told: /missing/ },

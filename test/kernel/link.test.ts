@@ -182,6 +182,9 @@ function linkOf(host: number): WorkloadLink {
     hostMac: `02:c0:0a:c8:01:0${host}`,
     gateway,
     prefix: 24,
+    owner: 'own',
+    peer: 'eth0',
+    ranges: [],
     mtu: 1420,
   };
 }

@@ -57,6 +57,8 @@ export const sampleAnswers: Readonly<Record<string, Readonly<Record<string, unkn
   'workload.list': { count: 2, nextCursor: 'next', workloads: [workload] },
   'workload.logs': { ...web, lines: ['listening', '\u001B[31mred\u001B[0m \u202Egnippils'] },
   'workload.update': { ...workload, enforced: false, reason: 'the kernel refused it' },
+  'workload.attach': { ...workload, runtime: 'attached', enforced: true },
+  'workload.detach': { ...web, stopped: true, released: '10.200.1.2', enforced: true },
   'workload.stop': { ...web, stopped: true, released: '10.200.1.2', enforced: true },
   'namespace.create': namespaceWritten,
   'namespace.list': { count: 1, namespaces: [{ name: 'team-a', labels: {}, createdAt }] },
