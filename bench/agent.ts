@@ -40,7 +40,8 @@ export async function startAgent({ netns, stateDir = `/run/bench/${netns}`, conf
   await writeFile(configFile, stringify(config));
   const beganMs = performance.now();
   const options = ['--state-dir', stateDir, '--socket', socketPath, '--node', 'bench', '--config', configFile];
-  const child = start(['nsenter', `--net=/run/netns/${netns}`, process.execPath, launcher, 'up', ...options], { stdio: ['ignore', 'ignore', 'inherit'] });
+  // Unlike nsenter it mounts the namespace's own /sys, in which the agent looks for its interfaces.
+  const child = start(['ip', 'netns', 'exec', netns, process.execPath, launcher, 'up', ...options], { stdio: ['ignore', 'ignore', 'inherit'] });
   const ended = once(child, 'exit');
   const connection = new HttpAgent({ keepAlive: true, maxSockets: 64 });
   const { pid } = await untilHealthy({ connection, socketPath }, () => child.exitCode !== null);
@@ -57,6 +58,21 @@ export async function startAgent({ netns, stateDir = `/run/bench/${netns}`, conf
   };
 }
 
+/** What an agent that shall run workloads needs in its configuration. */
+export const RUNS_PROCESSES = { workloads: { process: { enabled: true, uid: 65_534 } } };
+
+export interface BenchWorkload {
+  readonly ip: string;
+  /** The agent's mounts are its own, so the namespace is found through its process. */
+  readonly netnsFile: string;
+}
+
+export async function runWorkload(agent: BenchAgent, name: string, command: readonly string[]): Promise<BenchWorkload> {
+  const ran = z.looseObject({ id: z.string(), meshIp: z.string(), state: z.literal('running'), enforced: z.literal(true) });
+  const { id, meshIp } = await agent.invoke(ran, 'workload.run', { name, command });
+  return { ip: meshIp, netnsFile: `/proc/${agent.pid}/root/run/netns/claw-${id}` };
+}
+
 const enforced = z.looseObject({ enforced: z.literal(true) });
 const created = z.looseObject({ enforced: z.literal(true), clusterIp: z.string() });
 
@@ -65,7 +81,7 @@ export async function fill(agent: BenchAgent, from: number, to: number): Promise
   const vips = new Map<number, string>();
   for (let first = from; first < to; first += AT_ONCE) {
     const numbers = Array.from({ length: Math.min(AT_ONCE, to - first) }, (_, index) => first + index);
-    for (const [number, vip] of await Promise.all(numbers.map(async (number) => [number, await createService(agent, number)] as const))) vips.set(number, vip);
+    await Promise.all(numbers.map(async (number) => vips.set(number, await createService(agent, number))));
   }
   return vips;
 }

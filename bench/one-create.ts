@@ -6,6 +6,7 @@ import { z } from 'zod';
 import { run, start } from '../src/drivers/exec.ts';
 import { addNetns, createService, deleteService, fill, startAgent, type BenchAgent } from './agent.ts';
 import { inRounds, median, short, type Bench, type Figure } from './figures.ts';
+import type { PeerRequest } from './peer-worker.ts';
 import { compileServices, recordPayloads, setsOf, type Recorder } from './payloads.ts';
 
 const SIZES = [0, 1000, 5000] as const;
@@ -21,7 +22,7 @@ interface Site {
 
 interface Peer {
   /** How many milliseconds each payload took. */
-  restore(payloads: readonly string[]): Promise<number[]>;
+  restore(how: PeerRequest['how'], payloads: readonly string[]): Promise<number[]>;
   end(): Promise<void>;
 }
 
@@ -33,9 +34,10 @@ export const oneCreate: Bench = {
     const valuesOf = await inRounds(async () => {
       const values: Record<string, number> = {};
       for (const site of sites) {
-        const { ours, forked } = await measure(site);
+        const { ours, forked, kept } = await measure(site);
         values[`agent ${site.size}`] = median(ours);
         values[`forked ${site.size}`] = median(forked);
+        values[`commit ${site.size}`] = median(kept);
       }
       return values;
     });
@@ -48,7 +50,7 @@ export const oneCreate: Bench = {
 };
 
 /** Both sides end as they began. */
-async function measure({ size, agent, peer, recorder }: Site): Promise<{ ours: number[]; forked: number[] }> {
+async function measure({ size, agent, peer, recorder }: Site): Promise<{ ours: number[]; forked: number[]; kept: number[] }> {
   const numbers = Array.from({ length: CREATES_PER_ROUND }, (_, index) => size + index);
   const ours: number[] = [];
   const vips: string[] = [];
@@ -60,14 +62,16 @@ async function measure({ size, agent, peer, recorder }: Site): Promise<{ ours: n
   // Recording works through all services each time, which would leave neither side anything in the CPU's caches.
   const creates: string[] = [];
   for (const [index, number] of numbers.entries()) creates.push(await recorder.add(number, vips[index] ?? ''));
-  const forked = await peer.restore(creates);
+  const forked = await peer.restore('forked', creates);
   const deletes: string[] = [];
   for (const number of numbers) {
     await deleteService(agent, number);
     deletes.push(await recorder.remove(number));
   }
-  await peer.restore(deletes);
-  return { ours, forked };
+  await peer.restore('kept', deletes);
+  const kept = await peer.restore('kept', creates);
+  await peer.restore('kept', deletes);
+  return { ours, forked, kept };
 }
 
 async function openSite(size: number): Promise<Site> {
@@ -76,7 +80,7 @@ async function openSite(size: number): Promise<Site> {
   const agent = await startAgent({ netns });
   const { initial, ...recorder } = await recordPayloads(await fill(agent, 0, size));
   const peer = await startPeer(`peer-${size}`);
-  await peer.restore([initial]);
+  await peer.restore('kept', [initial]);
   return { size, agent, peer, recorder };
 }
 
@@ -89,10 +93,10 @@ async function startPeer(netns: string): Promise<Peer> {
   const answers = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const ended = once(child, 'exit');
   return {
-    restore: async (payloads) => {
-      child.stdin?.write(`${JSON.stringify(payloads)}\n`);
+    restore: async (how, payloads) => {
+      child.stdin?.write(`${JSON.stringify({ how, payloads } satisfies PeerRequest)}\n`);
       const { value } = await answers.next();
-      return z.array(z.number()).length(payloads.length).parse(JSON.parse(String(value)));
+      return z.array(z.number()).length(payloads.length).parse(JSON.parse(value ?? ''));
     },
     end: async () => {
       child.stdin?.end();
@@ -108,8 +112,17 @@ function figuresOf(valuesOf: (side: string) => number[]): Figure[] {
     return { what: `beside ${size.toLocaleString('en')}: agent / forked`, measured: `${short(median(ours))} ms / ${short(median(forked))} ms`, value: ratio, atMost: 1 };
   };
   const [none, most] = [valuesOf('agent 0'), valuesOf('agent 5000')];
+  const commit = (size: number): Figure => {
+    const [ours, kept] = [valuesOf(`agent ${size}`), valuesOf(`commit ${size}`)];
+    return {
+      what: `beside ${size.toLocaleString('en')}: part of the commit in the agent's time`,
+      measured: `${short(median(kept))} ms / ${short(median(ours))} ms`,
+      value: median(kept.map((ms, round) => ms / (ours[round] ?? NaN))),
+    };
+  };
   return [
     ...SIZES.map(beside),
+    ...SIZES.map(commit),
     {
       what: 'agent beside 5,000 / beside 0',
       measured: `${short(median(most))} ms / ${short(median(none))} ms`,
