@@ -7,13 +7,14 @@ import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { z } from 'zod';
 import { run, start } from '../src/drivers/exec.ts';
+import { restoreError } from '../src/surfaces/agent-client.ts';
 
 const launcher = join(import.meta.dirname, '..', 'bin', 'clawnode.js');
 const START_TIMEOUT_MS = 60_000;
 
 export interface BenchAgent {
   readonly pid: number;
-  /** The answer of one command; throws what was answered instead. */
+  /** The answer of one command; throws the agent's ClawError. */
   invoke<Answer>(answer: z.ZodType<Answer>, command: string, params?: unknown): Promise<Answer>;
   /** SIGTERM, and waits for the end. */
   stop(): Promise<void>;
@@ -141,7 +142,7 @@ function exchange({ connection, socketPath }: Door, { path, body }: { path: stri
     let text = '';
     response.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
     response.on('error', reject);
-    response.on('end', () => (response.statusCode === 200 ? resolve(JSON.parse(text)) : reject(new Error(text))));
+    response.on('end', () => (response.statusCode === 200 ? resolve(JSON.parse(text)) : reject(restoreError(text) ?? new Error(text))));
   });
   outgoing.on('error', reject);
   outgoing.end(body);

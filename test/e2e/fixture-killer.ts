@@ -38,15 +38,17 @@ export async function killAtRandom(plan: KillPlan): Promise<Killed> {
   const random = randomFrom(plan.seed);
   const killed: Killed = { kills: { agent: 0, whileStarting: 0, restore: 0, proxy: 0 }, readyMs: [], proxyGaps: [], restoreRepairMs: [] };
   const others = [...Array<'restore'>(plan.restoreKills).fill('restore'), ...Array<'proxy'>(plan.proxyKills).fill('proxy')];
-  while (killed.kills.agent < plan.kills) {
+  while (killed.kills.agent < plan.kills || others.length > 0) {
     await delay(random.below(MOST_PAUSE_MS));
     // The others are spread over the run: one before about every fourth kill of the agent.
-    if (others.length > 0 && random.below(plan.kills - killed.kills.agent) < others.length) {
+    const agentsLeft = plan.kills - killed.kills.agent;
+    if (others.length > 0 && (agentsLeft <= 0 || random.below(agentsLeft) < others.length)) {
       const [which] = others.splice(random.below(others.length), 1);
       if (which === 'restore') await killRestore(plan.socketPath, killed);
       if (which === 'proxy') killed.proxyGaps.push(await killProxy(plan.ingress, killed));
       await delay(random.below(MOST_PAUSE_MS));
     }
+    if (agentsLeft <= 0) continue;
     let fromMs = performance.now();
     let pids = await killAgent(killed);
     if (random.below(3) === 0 && killed.kills.agent < plan.kills) {
@@ -83,18 +85,18 @@ async function killAgent(killed: Killed): Promise<number[]> {
   return pids;
 }
 
-/** An agent that has changed nothing yet has no restore process, and there is nothing to kill. */
+/** A change before the kill sees to it that there is one, for an agent that has changed nothing yet has none. */
 async function killRestore(socketPath: string, killed: Killed): Promise<void> {
-  const fromMs = performance.now();
-  const pids = await killAll(isRestore, 'SIGKILL');
-  if (pids.length === 0) return;
-  killed.kills.restore += pids.length;
   const agent = connectAgent(socketPath);
   const name = `repair-${killed.kills.restore}`;
-  const params = { name, port: 80, endpoints: [{ ip: '192.0.2.1' }] };
-  const { enforced } = z.looseObject({ enforced: z.boolean() }).parse(await agent.invoke('service.create', params, AbortSignal.timeout(BACK_TIMEOUT_MS)));
-  if (enforced) killed.restoreRepairMs.push(performance.now() - fromMs);
-  await agent.invoke('service.delete', { name }, AbortSignal.timeout(BACK_TIMEOUT_MS));
+  const change = async (command: string, params: object): Promise<void> => {
+    z.looseObject({ enforced: z.literal(true) }).parse(await agent.invoke(command, { name, ...params }, AbortSignal.timeout(BACK_TIMEOUT_MS)));
+  };
+  await change('service.create', { port: 80, endpoints: [{ ip: '192.0.2.1' }] });
+  const fromMs = performance.now();
+  killed.kills.restore += (await killAll(isRestore, 'SIGKILL')).length;
+  await change('service.delete', {});
+  killed.restoreRepairMs.push(performance.now() - fromMs);
 }
 
 async function killProxy(ingress: Target, killed: Killed): Promise<Killed['proxyGaps'][number]> {
