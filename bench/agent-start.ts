@@ -37,7 +37,7 @@ export const agentStart: Bench = {
     return [
       seconds('restartedMs'),
       seconds('bootedMs'),
-      { what: 'resident memory', ...rangeOf(valuesOf('memory'), ' MiB'), atMost: 200 },
+      { what: 'resident memory', ...rangeOf(valuesOf('memory'), ' MB'), atMost: 200 },
       { what: 'CPU while nothing happens', ...rangeOf(valuesOf('idlePercent'), ' %'), atMost: 1 },
     ];
   },

@@ -105,10 +105,10 @@ export function endpointsOf(number: number): { ip: string; port: number }[] {
   return [2 * number, 2 * number + 1].map((host) => ({ ip: `10.50.${host >> 8}.${host & 255}`, port: 8080 }));
 }
 
-/** In MiB. */
+/** In megabytes of 10^6 bytes; the kernel's kB has 1,024. */
 export async function residentMemory(pid: number): Promise<number> {
   const status = await readFile(`/proc/${pid}/status`, 'utf8');
-  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) / 1024;
+  return (Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) * 1024) / 1e6;
 }
 
 /** User and system time of the process so far; the kernel counts them in hundredths of a second. */

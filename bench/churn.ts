@@ -25,7 +25,7 @@ export async function soakChurn(count: number, seed: number): Promise<Figure[]> 
     const until = part === parts - 1 ? count : Math.floor(((part + 1) * count) / parts);
     await churn(operations.slice(Math.floor((part * count) / parts), until), { invoke, model });
     memory.push(await residentMemory(agent.pid));
-    process.stderr.write(`  ${until} of ${count}: ${short(memory.at(-1) ?? 0)} MiB, ${model.surprises.length} surprises\n`);
+    process.stderr.write(`  ${until} of ${count}: ${short(memory.at(-1) ?? 0)} MB, ${model.surprises.length} surprises\n`);
   }
   const seconds = (performance.now() - beganMs) / 1000;
   await delay(SETTLE_MS);
@@ -45,6 +45,6 @@ export async function soakChurn(count: number, seed: number): Promise<Figure[]> 
     none('answers that must not be', model.surprises, 'each as the model says'),
     none('differences of answers and kernel from the model', differences, left),
     { what: 'restore processes', measured: 'living in the end', value: restores, atMost: 1 },
-    { what: 'memory in the end / after a fifth', measured: `${memory.map((mib) => mib.toFixed(0)).join(', ')} MiB`, value: (memory.at(-1) ?? NaN) / (memory[0] ?? NaN), atMost: 1.3 },
+    { what: 'memory in the end / after a fifth', measured: `${memory.map((mb) => mb.toFixed(0)).join(', ')} MB`, value: (memory.at(-1) ?? NaN) / (memory[0] ?? NaN), atMost: 1.3 },
   ];
 }
