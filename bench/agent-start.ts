@@ -1,26 +1,27 @@
 /** (d) How long an agent takes from its start to ready with 5,000 services, and what it needs while nothing happens. */
 import { setTimeout as delay } from 'node:timers/promises';
 import { addNetns, cpuMs, fill, residentMemory, startAgent } from './agent.ts';
+import { stateDirectory } from './inside.ts';
 import { inRounds, median, short, type Bench, type Figure } from './figures.ts';
 
 const SERVICES = 5000;
 const SETTLE_MS = 3000;
 const IDLE_MS = 10_000;
-const STATE_DIR = '/run/bench/start';
 
 export const agentStart: Bench = {
   title: `an agent with ${SERVICES.toLocaleString('en')} services of two endpoints: start to ready, memory, idle CPU`,
   run: async () => {
     await addNetns('first');
-    const first = await startAgent({ netns: 'first', stateDir: STATE_DIR });
+    const stateDir = stateDirectory('start');
+    const first = await startAgent({ netns: 'first', stateDir });
     await fill(first, 0, SERVICES);
     await first.stop();
     const valuesOf = await inRounds(async (round) => {
       // One that finds its rules, and one that starts after a reboot and has to write them all.
-      const restarted = await startAgent({ netns: 'first', stateDir: STATE_DIR });
+      const restarted = await startAgent({ netns: 'first', stateDir });
       await restarted.stop();
       await addNetns(`empty-${round}`);
-      const booted = await startAgent({ netns: `empty-${round}`, stateDir: STATE_DIR });
+      const booted = await startAgent({ netns: `empty-${round}`, stateDir });
       await delay(SETTLE_MS);
       const before = await cpuMs(booted.pid);
       await delay(IDLE_MS);

@@ -8,6 +8,7 @@ import { stringify } from 'yaml';
 import { z } from 'zod';
 import { run, start } from '../src/drivers/exec.ts';
 import { restoreError } from '../src/surfaces/agent-client.ts';
+import { stateDirectory } from './inside.ts';
 
 const launcher = join(import.meta.dirname, '..', 'bin', 'clawnode.js');
 const START_TIMEOUT_MS = 60_000;
@@ -33,7 +34,7 @@ export async function addNetns(name: string): Promise<void> {
 }
 
 /** Resolves when the agent answers; `readyMs` is the time from its start until then. */
-export async function startAgent({ netns, stateDir = `/run/bench/${netns}`, config = {} }: AgentOptions): Promise<BenchAgent & { readonly readyMs: number }> {
+export async function startAgent({ netns, stateDir = stateDirectory(netns), config = {} }: AgentOptions): Promise<BenchAgent & { readonly readyMs: number }> {
   await mkdir(stateDir, { recursive: true });
   const socketPath = `/run/bench-${netns}/agent.sock`;
   await mkdir(`/run/bench-${netns}`, { recursive: true });
