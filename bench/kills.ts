@@ -39,7 +39,7 @@ function judge(seen: Report): Figure[] {
     failed('through the virtual IP', requests.vip),
     failed('from a workload through the virtual IP', requests.fromWorkload),
     failed('through the ingress, while its proxy lived', requests.ingress),
-    { ...failed('through the ingress, while its proxy was killed and back', requests.ingressAroundProxyKills), atMost: undefined },
+    failed('through the ingress, from a kill of its proxy until it was back', requests.ingressAroundProxyKills),
     none('broken long-lived connections', `${requests.longLived.echoes} lines came back`, requests.longLived.failure === undefined ? [] : [requests.longLived.failure]),
     none('lost acknowledgements', `${changes.acknowledged} acknowledged, ${changes.triedAgain} tried again`, [...lost(seen), ...changes.surprises]),
     none('duplicates', 'addresses and started workloads', duplicates(seen)),
