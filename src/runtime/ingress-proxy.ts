@@ -55,6 +55,9 @@ export function createIngressProxy(options: IngressProxyOptions): IngressProxy {
   let retired = false;
   let unanswered = 0;
   let watching: Promise<void> | undefined;
+  // A proxy that dies breaks the connection that the last look has left open, and is looked for at once.
+  let lookNow = (): void => undefined;
+  client.on('disconnect', () => lookNow());
 
   const call = async (request: { method: 'GET' | 'PUT'; path: string; body?: string; timeoutMs: number }, signal: AbortSignal): Promise<unknown> => {
     const { timeoutMs, ...rest } = request;
@@ -101,10 +104,20 @@ export function createIngressProxy(options: IngressProxyOptions): IngressProxy {
     throw new ClawError('TIMEOUT', `the ingress proxy did not answer within ${START_TIMEOUT_MS} ms`);
   };
 
+  const nextLook = async (): Promise<void> => {
+    const broken = new AbortController();
+    lookNow = () => broken.abort();
+    try {
+      await delay(WATCH_MS, undefined, { signal: AbortSignal.any([broken.signal, ended.signal]) });
+    } catch (error) {
+      if (ended.signal.aborted) throw error;
+    }
+  };
+
   /** A proxy that dies is noticed here, so that it is started again although no route changes. */
   const watch = async (): Promise<void> => {
     while (!ended.signal.aborted) {
-      await delay(WATCH_MS, undefined, { signal: ended.signal });
+      await nextLook();
       const watched = served;
       if (watched === undefined) continue;
       const running = await ask(ended.signal).catch(() => undefined);

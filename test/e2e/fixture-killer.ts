@@ -1,6 +1,7 @@
 /** Kills the agent, its restore process and the proxy with SIGKILL at random moments and measures how long each takes to be back. */
 import { performance } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
+import { z } from 'zod';
 import { ClawError } from '../../src/errors.ts';
 import { connectAgent } from '../../src/surfaces/agent-client.ts';
 import { isAgent, isProxy, isRestore, killAll } from './fixture-processes.ts';
@@ -23,6 +24,8 @@ export interface Killed {
   readonly readyMs: number[];
   /** From just before a kill of the proxy until the ingress answered again. */
   readonly proxyGaps: { readonly fromMs: number; readonly toMs: number }[];
+  /** From a kill of the restore process to the answer of a change that another one has enforced. */
+  readonly restoreRepairMs: number[];
 }
 
 /** The longest pause between ready and the next kill, and the longest life of an agent that is killed while it starts. */
@@ -33,17 +36,19 @@ const BACK_TIMEOUT_MS = 20_000;
 /** Every third agent is killed before it was ready, at any moment of its start. */
 export async function killAtRandom(plan: KillPlan): Promise<Killed> {
   const random = randomFrom(plan.seed);
-  const killed: Killed = { kills: { agent: 0, whileStarting: 0, restore: 0, proxy: 0 }, readyMs: [], proxyGaps: [] };
+  const killed: Killed = { kills: { agent: 0, whileStarting: 0, restore: 0, proxy: 0 }, readyMs: [], proxyGaps: [], restoreRepairMs: [] };
   const others = [...Array<'restore'>(plan.restoreKills).fill('restore'), ...Array<'proxy'>(plan.proxyKills).fill('proxy')];
-  while (killed.kills.agent < plan.kills) {
+  while (killed.kills.agent < plan.kills || others.length > 0) {
     await delay(random.below(MOST_PAUSE_MS));
     // The others are spread over the run: one before about every fourth kill of the agent.
-    if (others.length > 0 && random.below(plan.kills - killed.kills.agent) < others.length) {
+    const agentsLeft = plan.kills - killed.kills.agent;
+    if (others.length > 0 && (agentsLeft <= 0 || random.below(agentsLeft) < others.length)) {
       const [which] = others.splice(random.below(others.length), 1);
-      if (which === 'restore') killed.kills.restore += (await killAll(isRestore, 'SIGKILL')).length;
+      if (which === 'restore') await killRestore(plan.socketPath, killed);
       if (which === 'proxy') killed.proxyGaps.push(await killProxy(plan.ingress, killed));
       await delay(random.below(MOST_PAUSE_MS));
     }
+    if (agentsLeft <= 0) continue;
     let fromMs = performance.now();
     let pids = await killAgent(killed);
     if (random.below(3) === 0 && killed.kills.agent < plan.kills) {
@@ -78,6 +83,20 @@ async function killAgent(killed: Killed): Promise<number[]> {
   const pids = await killAll(isAgent, 'SIGKILL');
   killed.kills.agent += pids.length;
   return pids;
+}
+
+/** A change before the kill sees to it that there is one, for an agent that has changed nothing yet has none. */
+async function killRestore(socketPath: string, killed: Killed): Promise<void> {
+  const agent = connectAgent(socketPath);
+  const name = `repair-${killed.kills.restore}`;
+  const change = async (command: string, params: object): Promise<void> => {
+    z.looseObject({ enforced: z.literal(true) }).parse(await agent.invoke(command, { name, ...params }, AbortSignal.timeout(BACK_TIMEOUT_MS)));
+  };
+  await change('service.create', { port: 80, endpoints: [{ ip: '192.0.2.1' }] });
+  const fromMs = performance.now();
+  killed.kills.restore += (await killAll(isRestore, 'SIGKILL')).length;
+  await change('service.delete', {});
+  killed.restoreRepairMs.push(performance.now() - fromMs);
 }
 
 async function killProxy(ingress: Target, killed: Killed): Promise<Killed['proxyGaps'][number]> {

@@ -35,6 +35,7 @@ export const report = z.object({
   kills: z.object({ agent: z.int(), whileStarting: z.int(), restore: z.int(), proxy: z.int() }),
   readyMs: z.array(z.number()),
   proxyGapsMs: z.array(z.number()),
+  restoreRepairMs: z.array(z.number()),
   requests: z.object({
     vip: spread,
     ingress: spread,
@@ -81,7 +82,7 @@ async function soak(plan: Settings): Promise<Report> {
     mutateWorkloads({ ...options, random: randomFrom(plan.seed + 2) }, stopping.signal),
   ]);
 
-  const { kills, readyMs, proxyGaps } = await killAtRandom({ ...plan, socketPath, ingress });
+  const { kills, readyMs, proxyGaps, restoreRepairMs } = await killAtRandom({ ...plan, socketPath, ingress });
   stopping.abort();
   await mutating;
   const ingressSamples = await ingressStream.stop();
@@ -91,6 +92,7 @@ async function soak(plan: Settings): Promise<Report> {
     kills,
     readyMs,
     proxyGapsMs: proxyGaps.map(({ fromMs, toMs }) => toMs - fromMs),
+    restoreRepairMs,
     requests: {
       vip: spreadOf(await vipStream.stop()),
       ingress: spreadOf(ingressSamples.filter((sample) => !aroundProxyKill(sample))),
