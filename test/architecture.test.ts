@@ -48,9 +48,9 @@ test('only drivers/exec.ts starts other programs', () => {
   assert.deepEqual(importersOf('node:child_process'), ['src/drivers/exec.ts']);
 });
 
-test('only the agent makes managers, and only the door runs tools with them', () => {
+test('only the agents make managers, and only the door runs tools with them', () => {
   const makers = files.filter((file) => /\bcreateManagers\(/.test(sourceOf(file)) && file !== 'src/managers/managers.ts');
-  assert.deepEqual(makers, ['src/agent.ts']);
+  assert.deepEqual(makers, ['src/agent.ts', 'src/model-agent.ts']);
   assert.deepEqual(
     files.filter((file) => /\btool\.run\(/.test(sourceOf(file))),
     ['src/dispatch.ts'],
