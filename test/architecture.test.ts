@@ -64,6 +64,18 @@ test('compile steps and allocators read no clock, no file and no chance', () => 
   assert.deepEqual(impure, []);
 });
 
+test('the model loads nothing of Linux: no driver, no runtime, no reconciler, no sandbox', () => {
+  const reached = new Set<string>();
+  const visit = (file: string): void => {
+    if (reached.has(file)) return;
+    reached.add(file);
+    for (const { from, to, typeOnly } of imports) if (from === file && !typeOnly) visit(to);
+  };
+  visit('src/model-agent.ts');
+  assert.ok(reached.has('src/dispatch.ts') && reached.has('src/store/sqlite.ts'));
+  assert.deepEqual([...reached].filter((file) => /^(src\/(drivers|runtime|reconcile|sandbox|proxy|health)\/|node:child_process$)/.test(file)), []);
+});
+
 test('no import goes round in a circle', () => {
   const values = Map.groupBy(imports.filter(({ to, typeOnly }) => isOurs(to) && !typeOnly), ({ from }) => from);
   const done = new Set<string>();

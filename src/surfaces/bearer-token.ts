@@ -1,6 +1,6 @@
 /** The token that programs of this user prove themselves with: kept in a file that only its owner can read, never shown, never in an argument. */
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
-import { mkdir, open, type FileHandle } from 'node:fs/promises';
+import { link, mkdir, open, rm, writeFile, type FileHandle } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { getuid, platform } from 'node:process';
@@ -47,7 +47,7 @@ function digest(text: string): Buffer {
 
 /** Undefined where there is no file. */
 async function readToken(file: string): Promise<string | undefined> {
-  const handle = await openUnless('ENOENT', file, 'r');
+  const handle = await unless('ENOENT', () => open(file, 'r'));
   if (handle === undefined) return undefined;
   try {
     await requirePrivate(file, handle);
@@ -63,23 +63,27 @@ async function readToken(file: string): Promise<string | undefined> {
   }
 }
 
-/** Undefined when another program has just made the file. */
+/** Undefined when another program has just made the file. Written to a name of its own first, so that it is never there half. */
 async function makeToken(file: string): Promise<string | undefined> {
   await mkdir(dirname(file), { recursive: true, mode: 0o700 });
-  const handle = await openUnless('EEXIST', file, 'wx');
-  if (handle === undefined) return undefined;
+  const draft = `${file}.${randomBytes(6).toString('hex')}`;
   try {
     const token = randomBytes(TOKEN_BYTES).toString('base64url');
-    await handle.writeFile(`${token}\n`);
-    return token;
+    await writeFile(draft, `${token}\n`, { flag: 'wx', mode: 0o600 });
+    // Unlike a rename, a link replaces no file that is there already.
+    return await unless('EEXIST', async () => {
+      await link(draft, file);
+      return token;
+    });
   } finally {
-    await handle.close();
+    await rm(draft, { force: true });
   }
 }
 
-async function openUnless(code: string, file: string, flags: string): Promise<FileHandle | undefined> {
+/** Undefined when it fails with this error of the system. */
+async function unless<T>(code: string, work: () => Promise<T>): Promise<T | undefined> {
   try {
-    return await open(file, flags, 0o600);
+    return await work();
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === code) return undefined;
     throw error;
