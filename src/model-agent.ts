@@ -64,6 +64,16 @@ async function openParts({ nodeId, configFile, logger }: ModelAgentOptions, open
   opened.defer(() => view.close());
   const observed = createObservedState();
 
+  /** By workload id: what two callers stop at once is removed once, for by then another one may have its name. */
+  const removals = new Map<string, Promise<number>>();
+  const remove = async (id: string): Promise<number> => {
+    const workload = [...view.state.workloads.values()].find((candidate) => candidate.id === id);
+    if (workload === undefined) return view.state.revision;
+    const revision = await removeStopped(world, workload);
+    observed.forget(id);
+    return revision;
+  };
+
   const world: World = {
     node,
     mode: 'model',
@@ -78,12 +88,10 @@ async function openParts({ nodeId, configFile, logger }: ModelAgentOptions, open
     mutate: createMutate(store, view),
     // It stays "starting" for good: its services list it as an endpoint, and never as a healthy one.
     workloadStarted: async (id) => observed.set(id, { state: 'starting', restarts: 0, message: MODEL_REASON }),
-    workloadRemoved: async (id) => {
-      const workload = [...view.state.workloads.values()].find((candidate) => candidate.id === id);
-      if (workload === undefined) return view.state.revision;
-      const revision = await removeStopped(world, workload);
-      observed.forget(id);
-      return revision;
+    workloadRemoved: (id) => {
+      const removal = removals.get(id) ?? remove(id).finally(() => removals.delete(id));
+      removals.set(id, removal);
+      return removal;
     },
     workloadLogs: async () => [],
     health: () => ({

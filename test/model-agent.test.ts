@@ -88,6 +88,21 @@ test('a workload gets its address and stands behind its service, and is never sa
   await assert.rejects(invoke('workload.get', WEB), { code: 'WORKLOAD_NOT_FOUND' });
 });
 
+test('what several callers stop at once is removed once, and the next of its name is another one', async (t) => {
+  const invoke = await openModel(t);
+  const run = (): ReturnType<Invoke> => invoke('workload.run', { ...WEB, command: ['x'] });
+  for (let round = 0; round < 10; round += 1) {
+    await run();
+    const stops = Array.from({ length: 4 }, () => invoke('workload.stop', WEB));
+    const again = stops[0]?.then(run);
+    const outcomes = await Promise.allSettled(stops);
+    assert.ok(outcomes.every((outcome) => outcome.status === 'fulfilled' || outcome.reason.code === 'WORKLOAD_NOT_FOUND'));
+    const id = (await again)?.['id'];
+    assert.equal((await invoke('workload.get', WEB))['id'], id);
+    await invoke('workload.stop', WEB);
+  }
+});
+
 test('the status says model, and that kernel and ingress are not there', async (t) => {
   const invoke = await openModel(t);
   const { mode, node, kernel, ingress } = await invoke('network.status');

@@ -74,7 +74,7 @@ async function sandboxAgent({ configFile, scope, signal }: Choice, why: string):
   return {
     // Its agent is there as long as the sandbox is, so one that does not listen is being restarted.
     invoke: connectAgent(sandbox.socketPath, { surface: 'mcp', ...scope, restartWaitMs: RESTART_WAIT_MS }).invoke,
-    introduction: `You speak for a private sandbox (${why}); its ingress is ${sandbox.ingressUrl}. It ends with this session.`,
+    introduction: `You speak for a private sandbox (${why}); its ingress is ${sandbox.ingressUrl}. It ends with this server.`,
     close: sandbox.close,
   };
 }
@@ -90,7 +90,7 @@ async function modelAgent({ configFile, scope: limits, signal }: Choice, why: st
   say(`speaking for a model (${why}); nothing is enforced`);
   return {
     invoke: (command, params, until) => agent.invoke({ command, params, limits, caller }, until),
-    introduction: `${MODEL} Why: ${why}. It ends with this session.`,
+    introduction: `${MODEL} Why: ${why}. It ends with this server.`,
     close: async () => agent.close(),
   };
 }
