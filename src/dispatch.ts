@@ -79,8 +79,14 @@ async function runTool(door: Door, tool: Tool, { params, signal }: ToolCall): Pr
   const { answer, revision } = handled;
   if (revision === undefined || !('enforced' in tool.output.shape)) return { answer, revision };
   const known = await enforcementOf(door, tool, { revision, signal });
-  const enforcement = handled.notEnforced === undefined ? known : { enforced: false, reason: handled.notEnforced };
+  const enforcement = bothReasons(handled.notEnforced, known);
   return { answer: { ...answer, ...enforcement }, revision, enforced: enforcement.enforced };
+}
+
+/** What can not be enforced at all is told first; that nothing is in force at present may hold for it as well. */
+function bothReasons(notEnforced: string | undefined, known: Enforcement): Enforcement {
+  if (notEnforced === undefined) return known;
+  return { enforced: false, reason: [notEnforced, ...(known.reason === undefined ? [] : [known.reason])].join('; ') };
 }
 
 /** So long a change of services or workloads waits for the proxy to follow: it does in a few ms, and if not, the kernel counts. */

@@ -1,14 +1,13 @@
 /** Who this node is: name, number and ranges, checked against what the machine uses, and kept as long as anything of it is stored. */
 import { readFile, rename, writeFile } from 'node:fs/promises';
-import { hostname } from 'node:os';
 import { z } from 'zod';
-import { findOverlap } from './compile/range-overlap.ts';
 import type { Config } from './config.ts';
 import { isForwarding, turnForwardingOff } from './drivers/node-network.ts';
 import { foreignForwardingIsClosed, systemAddressesAndRoutes, underlayMtu } from './drivers/system-network.ts';
 import { ClawError } from './errors.ts';
 import { name } from './model/name.ts';
-import { nodeSubnet, ranges, type Node } from './model/node.ts';
+import { ranges, type Node } from './model/node.ts';
+import { nodeName, nodePlace, refuseOverlap } from './node-plan.ts';
 
 /** What WireGuard adds to a packet: 20 or 40 bytes of IP, 8 of UDP, 32 of its own. */
 const WIREGUARD_OVERHEAD = 80;
@@ -43,20 +42,14 @@ export async function openNode(options: NodeOptions, signal: AbortSignal): Promi
   const wanted: Identity = {
     v: 1,
     // A host that was renamed is still the same node.
-    id: checkedName(options.nodeId ?? config.nodeId ?? kept?.id ?? fromHostName(hostname())),
+    id: nodeName(options.nodeId, config.nodeId, kept?.id),
     number: config.nodeNumber,
     ranges: config.ranges,
     forwarding: await forwardingBefore(kept, signal),
   };
   if (kept !== undefined && options.isInUse) refuseChange(kept, wanted);
-  const place = nodeSubnet(wanted.ranges.workload, wanted.number);
-  if (place === undefined) {
-    throw new ClawError('CONFIG_INVALID', `the workload range ${wanted.ranges.workload} holds no /24 for node number ${wanted.number}`, {
-      path: 'ranges.workload',
-      hint: 'Give a range of at least a /24, or a smaller nodeNumber.',
-    });
-  }
-  await refuseOverlap(wanted, signal);
+  const place = nodePlace(wanted.ranges, wanted.number);
+  refuseOverlap(wanted.ranges, await systemAddressesAndRoutes(signal));
   await writeIdentity(file, wanted);
   return {
     id: wanted.id,
@@ -120,29 +113,4 @@ function refuseChange(kept: Identity, wanted: Identity): void {
       hint: `Keep ${before}, or delete all services and stop all workloads first.`,
     });
   }
-}
-
-async function refuseOverlap({ ranges: ours }: Identity, signal: AbortSignal): Promise<void> {
-  const overlap = findOverlap(ours, await systemAddressesAndRoutes(signal));
-  if (overlap === undefined) return;
-  throw new ClawError('RANGE_OVERLAP', `our range ${overlap.name} ${overlap.range} overlaps ${overlap.culprit}`, {
-    path: `ranges.${overlap.name}`,
-    hint: 'Choose another range in the configuration (clawnode up --config FILE).',
-  });
-}
-
-/** A host may be called `Build_01.example.com`; a node is called by an RFC 1123 label. */
-function fromHostName(host: string): string {
-  const [first = ''] = host.toLowerCase().split('.', 1);
-  const label = first.replaceAll(/[^a-z0-9-]/g, '-').replaceAll(/^-+|-+$/g, '');
-  return label === '' ? 'node' : label.slice(0, 63);
-}
-
-function checkedName(id: string): string {
-  const parsed = name.safeParse(id);
-  if (parsed.success) return parsed.data;
-  throw new ClawError('CONFIG_INVALID', `${JSON.stringify(id)} can be no node's name: ${parsed.error.issues[0]?.message ?? ''}`, {
-    path: 'nodeId',
-    hint: 'Give another one with --node or nodeId.',
-  });
 }

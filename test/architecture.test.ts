@@ -49,9 +49,9 @@ test('only drivers/exec.ts starts other programs', () => {
   assert.deepEqual(importersOf('node:child_process'), ['src/drivers/exec.ts']);
 });
 
-test('only the agent makes managers, and only the door runs tools with them', () => {
+test('only the agents make managers, and only the door runs tools with them', () => {
   const makers = files.filter((file) => /\bcreateManagers\(/.test(sourceOf(file)) && file !== 'src/managers/managers.ts');
-  assert.deepEqual(makers, ['src/agent.ts']);
+  assert.deepEqual(makers, ['src/agent.ts', 'src/model-agent.ts']);
   assert.deepEqual(
     files.filter((file) => /\btool\.run\(/.test(sourceOf(file))),
     ['src/dispatch.ts'],
@@ -63,6 +63,18 @@ test('compile steps and allocators read no clock, no file and no chance', () => 
     .filter((file) => /^src\/(compile|ipam)\//.test(file))
     .filter((file) => /Date\.now|new Date|Math\.random|performance\.|node:(fs|net|os|process)|process\./.test(sourceOf(file)));
   assert.deepEqual(impure, []);
+});
+
+test('the model loads nothing of Linux: no driver, no runtime, no reconciler, no sandbox', () => {
+  const reached = new Set<string>();
+  const visit = (file: string): void => {
+    if (reached.has(file)) return;
+    reached.add(file);
+    for (const { from, to, typeOnly } of imports) if (from === file && !typeOnly) visit(to);
+  };
+  visit('src/model-agent.ts');
+  assert.ok(reached.has('src/dispatch.ts') && reached.has('src/store/sqlite.ts'));
+  assert.deepEqual([...reached].filter((file) => /^(src\/(drivers|runtime|reconcile|sandbox|proxy|health)\/|node:child_process$)/.test(file)), []);
 });
 
 test('no import goes round in a circle', () => {

@@ -49,14 +49,14 @@ async function obstacle(cause: ClawError): Promise<ClawError> {
     });
   }
   return new ClawError('SANDBOX_UNAVAILABLE', `user namespaces cannot be used here: ${cause.message}`, {
-    hint: 'No known setting forbids them, so a container runtime or a security module probably does: run outside that container, or as root.',
+    hint: 'No known setting forbids them, so a container runtime or a security module probably does: run outside that container, or as root, or rehearse without a kernel with `clawnode mcp --mode model`.',
     cause,
   });
 }
 
 function choices(setting: Setting, isRoot: boolean): string {
   const allow = `${isRoot ? '' : 'sudo '}sysctl -w ${setting.name}=${setting.on}`;
-  const host = 'or run the agent on the machine itself with `sudo clawnode up`';
+  const host = 'run the agent on the machine itself with `sudo clawnode up`, or rehearse without a kernel with `clawnode mcp --mode model`';
   if (setting.bindsRoot) return `Allow them with \`${allow}\`, ${host}.`;
   const profile = setting.name.includes('apparmor') ? ', give /usr/bin/unshare an AppArmor profile with `userns,`' : '';
   return `Run this as root${profile}, allow them with \`${allow}\`, ${host}.`;

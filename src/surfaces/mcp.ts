@@ -1,4 +1,4 @@
-/** The MCP surface: shows the registry as tools on stdio and hands each call to the agent. It holds no state and parses no arguments. */
+/** The MCP surface: shows the registry as tools, resources and prompts and hands each call to the agent. It holds no state and parses no arguments. */
 import { once } from 'node:events';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
 import { Server } from '@modelcontextprotocol/sdk/server/index.js';
@@ -7,20 +7,27 @@ import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js';
 import {
   CallToolRequestSchema,
   ErrorCode as McpErrorCode,
+  GetPromptRequestSchema,
+  ListPromptsRequestSchema,
+  ListResourcesRequestSchema,
+  ListResourceTemplatesRequestSchema,
   ListToolsRequestSchema,
   McpError,
+  ReadResourceRequestSchema,
   type CallToolResult,
   type ListToolsResult,
 } from '@modelcontextprotocol/sdk/types.js';
 import { findTool } from '../../tools/index.ts';
 import { toClawError, type ClawError } from '../errors.ts';
 import { instructions } from './mcp-instructions.ts';
+import { getPrompt, listPrompts } from './mcp-prompts.ts';
+import { listResources, listResourceTemplates, readResource } from './mcp-resources.ts';
 import { plainAnswer, plainError } from './plain-answer.ts';
 import { renderAnswer } from './render.ts';
 import { annotations, inputSchema, outputSchema } from './tool-schema.ts';
 import { toolsInScope, type ToolScope } from './tool-scope.ts';
 
-export interface McpOptions extends ToolScope {
+export interface McpServerOptions extends ToolScope {
   /**
    * Carries out a command, e.g. `connectAgent(path, scope).invoke`. Every call is handed on, also one of a tool that is
    * hidden or unknown, so that the agent refuses it and its audit log holds the attempt.
@@ -29,6 +36,9 @@ export interface McpOptions extends ToolScope {
   readonly version: string;
   /** A sentence or two that the client shows its model first: whose network the tools work on. */
   readonly introduction: string;
+}
+
+export interface McpOptions extends McpServerOptions {
   /** stdio unless given. */
   readonly transport?: Transport;
 }
@@ -42,7 +52,7 @@ export async function serveMcp(options: McpOptions, signal: AbortSignal): Promis
   const lifetime = new AbortController();
   const stop = (): void => lifetime.abort();
   const calls: Calls = { running: new Set(), signal: lifetime.signal };
-  const server = createServer(options, calls);
+  const server = createMcpServer(options, calls);
   // oxlint-disable-next-line unicorn/prefer-add-event-listener -- The SDK's server is no EventTarget.
   server.onclose = stop;
   signal.addEventListener('abort', stop, { once: true });
@@ -59,6 +69,37 @@ export async function serveMcp(options: McpOptions, signal: AbortSignal): Promis
   }
 }
 
+/** The calls of one server, for whoever ends it. */
+export interface Calls {
+  readonly running: Set<Promise<unknown>>;
+  /** Aborts when serving ends. */
+  readonly signal: AbortSignal;
+}
+
+/** A server for one connection, or for one request where there are no sessions. */
+export function createMcpServer(options: McpServerOptions, calls: Calls): Server {
+  const server = new Server(
+    { name: 'clawbernetes-networking', title: 'Clawbernetes networking', version: options.version },
+    { capabilities: { tools: {}, resources: {}, prompts: {} }, instructions: instructions({ introduction: options.introduction, scope: options }) },
+  );
+  const track = async <Answer>(call: Promise<Answer>): Promise<Answer> => {
+    calls.running.add(call);
+    return call.finally(() => calls.running.delete(call));
+  };
+  server.setRequestHandler(ListToolsRequestSchema, ({ params }) => onePage(params, { tools: listTools(options) }));
+  server.setRequestHandler(CallToolRequestSchema, async ({ params }, extra) =>
+    track(callTool(options, params, AbortSignal.any([calls.signal, extra.signal]))),
+  );
+  server.setRequestHandler(ListResourcesRequestSchema, ({ params }) => onePage(params, { resources: listResources(options) }));
+  server.setRequestHandler(ListResourceTemplatesRequestSchema, ({ params }) => onePage(params, { resourceTemplates: listResourceTemplates(options) }));
+  server.setRequestHandler(ReadResourceRequestSchema, async ({ params }, extra) =>
+    track(readResource(options, params.uri, AbortSignal.any([calls.signal, extra.signal]))),
+  );
+  server.setRequestHandler(ListPromptsRequestSchema, ({ params }) => onePage(params, { prompts: listPrompts(options) }));
+  server.setRequestHandler(GetPromptRequestSchema, ({ params }) => getPrompt(options, params));
+  return server;
+}
+
 /** What tools/list answers: every tool in scope, in the order of the registry. */
 export function listTools(scope: ToolScope): ListToolsResult['tools'] {
   return toolsInScope(scope).map((tool) => ({
@@ -69,12 +110,6 @@ export function listTools(scope: ToolScope): ListToolsResult['tools'] {
     outputSchema: outputSchema(tool),
     annotations: { ...annotations(tool) },
   }));
-}
-
-interface Calls {
-  readonly running: Set<Promise<CallToolResult>>;
-  /** Aborts when serving ends. */
-  readonly signal: AbortSignal;
 }
 
 // An MCP client that closed stdin waits about two seconds before it sends a signal.
@@ -92,25 +127,13 @@ function watchStdio({ calls, stop }: { calls: Calls; stop: () => void }): () => 
   return () => void process.stdin.off('end', drain).off('close', drain);
 }
 
-function createServer(options: McpOptions, calls: Calls): Server {
-  const server = new Server(
-    { name: 'clawbernetes-networking', title: 'Clawbernetes networking', version: options.version },
-    { capabilities: { tools: {} }, instructions: instructions({ introduction: options.introduction, scope: options }) },
-  );
-  server.setRequestHandler(ListToolsRequestSchema, ({ params }) => {
-    if (params?.cursor !== undefined) throw new McpError(McpErrorCode.InvalidParams, 'the list has one page, so no cursor is valid');
-    return { tools: listTools(options) };
-  });
-  server.setRequestHandler(CallToolRequestSchema, async ({ params }, extra) => {
-    const call = callTool(options, params, AbortSignal.any([calls.signal, extra.signal]));
-    calls.running.add(call);
-    return call.finally(() => calls.running.delete(call));
-  });
-  return server;
+function onePage<List>(params: { cursor?: string | undefined } | undefined, list: List): List {
+  if (params?.cursor === undefined) return list;
+  throw new McpError(McpErrorCode.InvalidParams, 'the list has one page, so no cursor is valid');
 }
 
 /** Besides the listed name, the dotted id of a command is understood. */
-async function callTool(options: McpOptions, call: { name: string; arguments?: unknown }, signal: AbortSignal): Promise<CallToolResult> {
+async function callTool(options: McpServerOptions, call: { name: string; arguments?: unknown }, signal: AbortSignal): Promise<CallToolResult> {
   try {
     const command = findTool(call.name)?.command ?? call.name;
     const answer = plainAnswer(command, await options.invoke(command, call.arguments ?? {}, signal));

@@ -60,7 +60,7 @@ test('the first pattern through MCP alone: workloads, service, ingress, and what
   const [, ingressUrl = ''] = /ingress is on (\S+)/.exec(stderr()) ?? [];
   assert.match(ingressUrl, /^http:\/\/127\.0\.0\.1:\d+$/, stderr());
   const told = client.getInstructions() ?? '';
-  assert.ok(told.startsWith(`You speak for a private sandbox; its ingress is ${ingressUrl}. `), told);
+  assert.ok(told.startsWith(`You speak for a private sandbox (asked for with --mode sandbox); its ingress is ${ingressUrl}. `), told);
   assert.equal((await client.listTools()).tools.length, tools.length);
   const status = await answer('network_status');
   assert.equal(status['mode'], 'sandbox');

@@ -199,7 +199,7 @@ test('where user namespaces are off, the error names the setting, its value and 
   const error = JSON.parse(stdout);
   assert.equal(error.code, 'SANDBOX_UNAVAILABLE');
   assert.match(error.message, /user\.max_user_namespaces = 0/);
-  assert.match(error.hint, /sysctl -w user\.max_user_namespaces=.*clawnode up/);
+  assert.match(error.hint, /sysctl -w user\.max_user_namespaces=.*clawnode up.*--mode model/);
 });
 
 async function told(holder: ReturnType<typeof start>): Promise<{ initPid: number; directory: string }> {

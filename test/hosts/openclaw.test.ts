@@ -74,14 +74,18 @@ test('B: the skill is eligible with clawnode on the PATH, and says that it is mi
   assert.deepEqual(await info([bin]), { eligible: true, modelVisible: true, missing: { bins: [] } });
 });
 
-test('C: the host starts our MCP server and finds exactly our tools', async () => {
+/** What the host itself puts beside the tools of a server that has resources and prompts. */
+const MADE_BY_HOST = ['prompts_get', 'prompts_list', 'resources_list', 'resources_read'];
+
+test('C: the host starts our MCP server and finds exactly our tools, and makes its own for resources and prompts', async () => {
   const add = await host.run(['mcp', 'add', 'clawnode', '--command', 'clawnode', '--arg', 'mcp', '--no-probe'], { path: [bin] });
   const probe = z.object({ servers: z.record(z.string(), z.object({ tools: z.number() })), tools: z.array(z.string()), diagnostics: z.array(z.unknown()) });
   const seen = probe.parse(await host.json(['mcp', 'probe', 'clawnode'], { path: [bin] }), { error: () => JSON.stringify(add) });
   assert.deepEqual(seen.diagnostics, []);
-  assert.equal(seen.servers['clawnode']?.tools, toolNames.length);
+  const expected = [...toolNames, ...MADE_BY_HOST].toSorted();
+  assert.equal(seen.servers['clawnode']?.tools, expected.length);
   // The host puts the name of the server before each tool's.
-  assert.deepEqual(seen.tools.toSorted(), toolNames.map((name) => `clawnode__${name}`));
+  assert.deepEqual(seen.tools.toSorted(), expected.map((name) => `clawnode__${name}`));
 });
 
 test('D: node.invoke on a node and a tool of the gateway reach the agent, and without one the answer says so', async (t) => {

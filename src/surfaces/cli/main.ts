@@ -13,7 +13,7 @@ interface Entry {
 /** Loaded on demand: a command that is run by the hundred in a script must not pay for the others. */
 const SUBCOMMANDS: Readonly<Record<string, Entry>> = {
   up: { summary: "run this machine's agent in the foreground (root)", load: async () => (await import('./up.ts')).up },
-  mcp: { summary: 'serve the commands as MCP tools on stdio', watchesOutput: true, load: async () => (await import('./mcp.ts')).mcp },
+  mcp: { summary: 'serve the commands as MCP tools on stdio or HTTP', watchesOutput: true, load: async () => (await import('./mcp.ts')).mcp },
   invoke: { summary: 'run one command of the agent, JSON in and out', load: async () => (await import('./invoke.ts')).invoke },
   sandbox: { summary: 'run a shell or a program beside an agent in a fresh sandbox', load: async () => (await import('./sandbox.ts')).sandbox },
   status: { summary: 'show what the agent runs', load: async () => (await import('./status.ts')).status },

@@ -1,0 +1,106 @@
+/** Finds the agent that `clawnode mcp` speaks for: a running one, a sandbox of its own, or the model. It never starts one on the machine itself. */
+import { platform } from 'node:process';
+import { ClawError } from '../../errors.ts';
+import { connectAgent, connectUsualAgent, RESTART_WAIT_MS, type AgentClient } from '../agent-client.ts';
+import type { ToolScope } from '../tool-scope.ts';
+
+export const MODES = ['auto', 'host', 'sandbox', 'model'] as const;
+export type Mode = (typeof MODES)[number];
+
+const HEALTH_TIMEOUT_MS = 5_000;
+
+export interface ChosenAgent {
+  readonly invoke: AgentClient['invoke'];
+  /** For the model at the other end: whether what it changes is a machine, a sandbox or nothing at all, and why. */
+  readonly introduction: string;
+  readonly close: () => Promise<void>;
+}
+
+export interface Choice {
+  readonly configFile: string | undefined;
+  readonly scope: ToolScope;
+  readonly signal: AbortSignal;
+}
+
+/** Throws why there is no agent of this mode; in mode `auto` only what a user can put right, such as a missing program. */
+export async function chooseAgent(mode: Mode, choice: Choice): Promise<ChosenAgent> {
+  if (mode === 'model') return modelAgent(choice, 'asked for with --mode model');
+  if (mode === 'host') return hostAgent(choice);
+  if (mode === 'sandbox') return sandboxAgent(choice, 'asked for with --mode sandbox');
+  return runningAgent(choice).catch(async (error: unknown) => {
+    if (!(error instanceof ClawError) || choice.signal.aborted) throw error;
+    return privateAgent(choice, `no agent of this machine could be used: ${error.message}`);
+  });
+}
+
+/** Standard output belongs to the protocol. */
+export function say(text: string): void {
+  process.stderr.write(`clawnode mcp: ${text}\n`);
+}
+
+async function runningAgent({ scope, signal }: Choice): Promise<ChosenAgent> {
+  const agent = connectUsualAgent({ surface: 'mcp', ...scope });
+  const { node, mode } = await agent.health(AbortSignal.any([signal, AbortSignal.timeout(HEALTH_TIMEOUT_MS)]));
+  const whose = mode === 'host' ? programs(node) : mode === 'model' ? MODEL : 'You speak for a private sandbox that somebody else has opened.';
+  return attached(agent, { node, mode, whose });
+}
+
+async function hostAgent({ scope, signal }: Choice): Promise<ChosenAgent> {
+  const agent = connectUsualAgent({ surface: 'mcp', ...scope });
+  const { node, mode } = await agent.health(signal);
+  if (mode !== 'host') {
+    throw new ClawError('AGENT_UNREACHABLE', `the agent on ${agent.socketPath} runs in ${mode} mode, not in host mode`, {
+      hint: "Start the machine's own with `sudo clawnode up`, or leave --mode out.",
+    });
+  }
+  return attached(agent, { node, mode, whose: programs(node) });
+}
+
+async function privateAgent(choice: Choice, why: string): Promise<ChosenAgent> {
+  if (platform !== 'linux') return modelAgent(choice, `${why}; this is no Linux (${platform}), so there can be no sandbox`);
+  try {
+    return await sandboxAgent(choice, why);
+  } catch (error) {
+    if (!(error instanceof ClawError) || error.code !== 'SANDBOX_UNAVAILABLE') throw error;
+    return modelAgent(choice, `${why}; no sandbox: ${error.message}`);
+  }
+}
+
+async function sandboxAgent({ configFile, scope, signal }: Choice, why: string): Promise<ChosenAgent> {
+  // Loaded here, since none of it is of use where there is no Linux.
+  const { openSandbox } = await import('../../sandbox/sandbox.ts');
+  const sandbox = await openSandbox(configFile === undefined ? {} : { configFile }, signal);
+  say(`speaking for a sandbox of its own (${why}); its ingress is on ${sandbox.ingressUrl}`);
+  return {
+    // Its agent is there as long as the sandbox is, so one that does not listen is being restarted.
+    invoke: connectAgent(sandbox.socketPath, { surface: 'mcp', ...scope, restartWaitMs: RESTART_WAIT_MS }).invoke,
+    introduction: `You speak for a private sandbox (${why}); its ingress is ${sandbox.ingressUrl}. It ends with this server.`,
+    close: sandbox.close,
+  };
+}
+
+const MODEL = 'You speak for a model: it keeps state, addresses and endpoints, but programs no kernel and starts no workload, so nothing is enforced.';
+
+async function modelAgent({ configFile, scope: limits, signal }: Choice, why: string): Promise<ChosenAgent> {
+  const [{ openModelAgent }, { pino }] = await Promise.all([import('../../model-agent.ts'), import('pino')]);
+  signal.throwIfAborted();
+  const logger = pino({ level: 'warn' }, pino.destination({ dest: 2, sync: true }));
+  const agent = await openModelAgent({ logger, ...(configFile === undefined ? {} : { configFile }) });
+  const caller = { surface: 'mcp', peer: Promise.resolve('this process') };
+  say(`speaking for a model (${why}); nothing is enforced`);
+  return {
+    invoke: (command, params, until) => agent.invoke({ command, params, limits, caller }, until),
+    introduction: `${MODEL} Why: ${why}. It ends with this server.`,
+    close: async () => agent.close(),
+  };
+}
+
+/** An agent that somebody else started goes on when we end. */
+function attached(agent: AgentClient, { node, mode, whose }: { node: string; mode: string; whose: string }): ChosenAgent {
+  say(`speaking for node ${node} (${mode} mode) on ${agent.socketPath}`);
+  return { invoke: agent.invoke, introduction: `${whose} Its agent answers on ${agent.socketPath}.`, close: async () => undefined };
+}
+
+function programs(node: string): string {
+  return `You program node ${node}.`;
+}

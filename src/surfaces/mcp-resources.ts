@@ -1,0 +1,118 @@
+/** What MCP clients can read without a tool call: the node's status and its services, each through the command that answers it. It decides nothing. */
+import {
+  ErrorCode as McpErrorCode,
+  McpError,
+  type ListResourcesResult,
+  type ListResourceTemplatesResult,
+  type ReadResourceResult,
+} from '@modelcontextprotocol/sdk/types.js';
+import type { ClawError } from '../errors.ts';
+import { toClawError } from '../errors.ts';
+import { plainAnswer, plainError } from './plain-answer.ts';
+import { toolsInScope, type ToolScope } from './tool-scope.ts';
+
+interface Resource {
+  readonly uri: string;
+  readonly name: string;
+  readonly title: string;
+  readonly description: string;
+  /** The command whose answer it is. It is listed where that command is, and the agent decides on each reading. */
+  readonly command: string;
+  readonly params: Readonly<Record<string, unknown>>;
+}
+
+/** As many as one page of a list holds; `count` tells when there are more. */
+const MOST = 500;
+
+const RESOURCES: readonly Resource[] = [
+  {
+    uri: 'network://status',
+    name: 'status',
+    title: 'Network status',
+    description: 'Mode and health of this node, as network_status answers.',
+    command: 'network.status',
+    params: {},
+  },
+  {
+    uri: 'network://services',
+    name: 'services',
+    title: 'Services',
+    description: `The first ${MOST} services with virtual IPs and number of endpoints; count tells how many there are.`,
+    command: 'service.list',
+    params: { limit: MOST },
+  },
+  {
+    uri: 'network://policies',
+    name: 'policies',
+    title: 'Network policies',
+    description: `The first ${MOST} network policies; count tells how many there are.`,
+    command: 'network.policy.list',
+    params: { limit: MOST },
+  },
+];
+
+const SERVICE_TEMPLATE = {
+  uriTemplate: 'network://services/{namespace}/{name}',
+  name: 'service',
+  title: 'One service',
+  description: 'A service with its virtual IP and the endpoints behind it now.',
+  mimeType: 'application/json',
+} as const;
+const SERVICE_URI = /^network:\/\/services\/([^/]+)\/([^/]+)$/;
+const SERVICE_COMMAND = 'service.get';
+
+export function listResources(scope: ToolScope): ListResourcesResult['resources'] {
+  const listed = commandsInScope(scope);
+  return RESOURCES.filter(({ command }) => listed.has(command)).map(({ uri, name, title, description }) => ({
+    uri,
+    name,
+    title,
+    description,
+    mimeType: 'application/json',
+  }));
+}
+
+export function listResourceTemplates(scope: ToolScope): ListResourceTemplatesResult['resourceTemplates'] {
+  return commandsInScope(scope).has(SERVICE_COMMAND) ? [SERVICE_TEMPLATE] : [];
+}
+
+/** How a resource is read: `invoke` is what a tool call uses too, so the session's limits hold here as well. */
+export interface ResourceReader {
+  readonly invoke: (command: string, params: unknown, signal: AbortSignal) => Promise<unknown>;
+}
+
+/** Throws McpError with the error's JSON as its data. */
+export async function readResource({ invoke }: ResourceReader, uri: string, signal: AbortSignal): Promise<ReadResourceResult> {
+  const { command, params } = callBehind(uri);
+  try {
+    const answer = plainAnswer(command, await invoke(command, params, signal));
+    return { contents: [{ uri, mimeType: 'application/json', text: JSON.stringify(answer, undefined, 2) }] };
+  } catch (error) {
+    throw protocolError(toClawError(error));
+  }
+}
+
+// The protocol's own number for a resource that is not there; the SDK has no name for it.
+const RESOURCE_NOT_FOUND = -32_002;
+
+function callBehind(uri: string): Pick<Resource, 'command' | 'params'> {
+  const fixed = RESOURCES.find((resource) => resource.uri === uri);
+  if (fixed !== undefined) return fixed;
+  const [, namespace, name] = SERVICE_URI.exec(uri) ?? [];
+  if (namespace !== undefined && name !== undefined) return { command: SERVICE_COMMAND, params: { namespace, name } };
+  throw new McpError(RESOURCE_NOT_FOUND, `there is no resource ${JSON.stringify(uri.slice(0, 100))}; resources/list names them`, { uri });
+}
+
+function protocolError(error: ClawError): McpError {
+  const data = plainError(error);
+  return new McpError(numberOf(error), `${data.code}: ${data.message}`, data);
+}
+
+function numberOf({ code }: ClawError): number {
+  if (code.endsWith('_NOT_FOUND')) return RESOURCE_NOT_FOUND;
+  return code === 'INVALID_ARGUMENT' ? McpErrorCode.InvalidParams : code === 'NOT_ALLOWED' ? McpErrorCode.InvalidRequest : McpErrorCode.InternalError;
+}
+
+function commandsInScope(scope: ToolScope): ReadonlySet<string> {
+  return new Set(toolsInScope(scope).map(({ command }) => command));
+}
