@@ -12,6 +12,7 @@ import { openIpset } from './drivers/ipset.ts';
 import { openIptables } from './drivers/iptables.ts';
 import { openLinks } from './drivers/link.ts';
 import { openNodeNetwork } from './drivers/node-network.ts';
+import { settleBackend } from './iptables-choice.ts';
 import { openDesiredView } from './managers/desired-view.ts';
 import { createManagers } from './managers/managers.ts';
 import { createMutate } from './managers/plans.ts';
@@ -32,9 +33,6 @@ import { openSqliteStore } from './store/sqlite.ts';
 import { groupId, openAgentSocket, refuseTakenSocket } from './surfaces/agent-socket.ts';
 import { createPeerLookup } from './surfaces/peer.ts';
 import { version } from './version.ts';
-
-/** The one that is tested end to end. */
-const BACKEND = 'nft';
 
 export interface AgentOptions {
   readonly mode: 'host' | 'sandbox';
@@ -83,19 +81,20 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
   const kernel = await takeKernel();
   opened.defer(() => kernel.release());
   await refuseTakenSocket(socketPath);
+  const backend = await settleBackend({ configured: config.iptablesBackend, sandbox: mode === 'sandbox' }, { logger, signal });
 
   const store = await openSqliteStore(stateDir.store);
   opened.defer(() => store.close());
   const view = await openDesiredView(store, logger);
   opened.defer(() => view.close());
   const isInUse = view.state.services.size + view.state.workloads.size > 0;
-  const node = await openNode({ config, nodeId: options.nodeId, file: stateDir.identity, isInUse }, signal);
+  const node = await openNode({ config, backend, nodeId: options.nodeId, file: stateDir.identity, isInUse }, signal);
   const observed = createObservedState();
   const endpoints = createEndpointCache(view.state, observed.state);
 
   const driftLog = openDriftLog(logger);
   const onRepaired = (words: readonly string[]): void => driftLog.repaired(words);
-  const iptables = openIptables({ backend: BACKEND, onRepaired });
+  const iptables = openIptables({ backend, onRepaired });
   opened.defer(() => iptables.close());
   const conntrack = openConntrack();
   const links = openLinks();
@@ -147,7 +146,7 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
     health: () => {
       const { revision, failure } = loop.kernelStatus();
       return {
-        kernel: { inSync: failure === undefined, backend: BACKEND, revision, ...(failure === undefined ? {} : { reason: failure }) },
+        kernel: { inSync: failure === undefined, backend, revision, ...(failure === undefined ? {} : { reason: failure }) },
         drift: driftLog.status(),
         ingress: proxy.status(),
         storeDriver: 'sqlite',
@@ -181,7 +180,7 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
   const { enforced, reason } = await loop.programmed(view.state.revision, signal);
   if (!enforced) logger.error({ reason }, 'the kernel could not be programmed; the agent goes on trying');
   const drift = watchDrift({
-    backend: BACKEND,
+    backend,
     iptables,
     ipset: drivers.ipset,
     nodeNetwork: drivers.nodeNetwork,

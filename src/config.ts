@@ -27,6 +27,10 @@ export const configSchema = z.strictObject({
     .boolean()
     .default(false)
     .describe('Let this machine route between foreign networks, although forwarding was off before the agent turned it on'),
+  iptablesBackend: z
+    .enum(['auto', 'nft', 'legacy'])
+    .default('auto')
+    .describe('Where rules are kept; auto: where this machine has its rules, nft in a sandbox. It changes only after a cleanup'),
   socketGroup: z.string().default('clawnode').describe("Group whose members may use the agent's socket, if it exists"),
 });
 export type Config = z.output<typeof configSchema>;

@@ -5,8 +5,8 @@ import { before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { IptablesState, Jump, Rules } from '../../src/compile/kernel-state.ts';
 import { run } from '../../src/drivers/exec.ts';
-import { detectBackend } from '../../src/drivers/iptables-backend.ts';
-import { saveTables, type IptablesBackend } from '../../src/drivers/iptables-save.ts';
+import { chooseBackend } from '../../src/drivers/iptables-backend.ts';
+import { listChains, saveTables, type IptablesBackend } from '../../src/drivers/iptables-save.ts';
 import { openIptables, type IptablesDriver } from '../../src/drivers/iptables.ts';
 import { enterNamespace, stdoutOf } from './namespace.ts';
 
@@ -170,10 +170,24 @@ for (const backend of ['nft', 'legacy'] as const) {
       assert.equal(await foreignRules(backend), foreign);
     });
 
+    test('some chains of a large table are listed as they are, and those that do not exist are left out', async () => {
+      await using opened = await open(backend);
+      await opened.driver.apply({ ...NOTHING, nat: large(7) });
+      const listed = await listChains(backend, { table: 'nat', chains: ['OUTPUT', 'CLAW-TOP', 'CLAW-S-9'] });
+      assert.deepEqual([...listed.keys()], ['OUTPUT', 'CLAW-TOP', 'CLAW-S-9']);
+      assert.deepEqual(listed.get('CLAW-TOP'), large(7).chains.get('CLAW-TOP'));
+      assert.deepEqual(listed.get('CLAW-S-9'), large(7).chains.get('CLAW-S-9'));
+      assert.deepEqual(listed.get('OUTPUT'), ['-m comment --comment clawnode -j CLAW-TOP', '-p tcp -m tcp --dport 1 -j REDIRECT --to-ports 2']);
+      const before = await saveTables(backend);
+      const some = await listChains(backend, { table: 'nat', chains: ['CLAW-S-1', 'CLAW-MISSING', 'PREROUTING'] });
+      assert.deepEqual([...some].map(([name, rules]) => [name, rules.length]), [['CLAW-S-1', 4], ['PREROUTING', 0]]);
+      assert.equal((await saveTables(backend)).replaceAll(/^#.*/gm, ''), before.replaceAll(/^#.*/gm, ''), 'looking wrote something');
+    });
+
     test('the backend is known by our chains', async () => {
       await using opened = await open(backend);
       await opened.driver.apply({ ...NOTHING, nat: table({ 'CLAW-A': [] }) });
-      assert.equal(await detectBackend(), backend);
+      assert.equal((await chooseBackend({ configured: 'auto', sandbox: false })).backend, backend);
     });
   });
 }
