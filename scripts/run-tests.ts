@@ -1,5 +1,5 @@
 /**
- * Runs the tests: unit tests as they are, kernel tests each in namespaces of its own, end-to-end tests one after the other.
+ * Runs the tests: unit tests as they are, kernel tests each in namespaces of its own (some once for each iptables backend), end-to-end tests one after the other.
  * It never touches the network of the machine. Usage: `node scripts/run-tests.ts [--unit] [part of a file name ...]`.
  */
 import { globSync, readlinkSync } from 'node:fs';
@@ -11,7 +11,7 @@ import { emptyResult, fileResult, runFiles, type Coverage, type FileResult } fro
 
 const NAMESPACES = ['unshare', '--user', '--map-root-user', '--net', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc'] as const;
 /** Kernel tests through the whole agent that are run once more on iptables-legacy. Those of drivers go through both backends by themselves. */
-const ALSO_ON_LEGACY = ['agent-drift', 'agent-restart', 'isolation', 'isolation-forwarding', 'services', 'services-many', 'services-refusal'];
+const ALSO_ON_LEGACY = new Set(['agent-drift', 'agent-restart', 'isolation', 'isolation-forwarding', 'services', 'services-many', 'services-refusal']);
 const KERNEL_FILE_TIMEOUT_MS = 10 * 60_000;
 const E2E_FILE_TIMEOUT_MS = 15 * 60_000;
 const COVERED = ['src/compile/**', 'src/ipam/**'];
@@ -52,7 +52,7 @@ async function runAll(): Promise<number> {
 }
 
 function kernelRuns(file: string): { file: string; backend: 'nft' | 'legacy' }[] {
-  const twice = ALSO_ON_LEGACY.includes(basename(file, '.test.ts'));
+  const twice = ALSO_ON_LEGACY.has(basename(file, '.test.ts'));
   return (twice ? (['nft', 'legacy'] as const) : (['nft'] as const)).map((backend) => ({ file, backend }));
 }
 

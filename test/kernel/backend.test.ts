@@ -26,6 +26,11 @@ const saved = async (backend: IptablesBackend): Promise<string> =>
   (await Promise.all(['filter', 'nat'].map((table) => stdoutOf(`iptables-${backend}-save`, '-t', table)))).join('').replaceAll(/^#.*\n/gm, '').replaceAll(/\[\d+:\d+\]/g, '');
 const accept = (backend: IptablesBackend, port: number): Promise<unknown> => run([`iptables-${backend}`, '-A', 'INPUT', '-p', 'tcp', '-m', 'tcp', '--dport', String(port), '-j', 'ACCEPT']);
 
+async function doctor(): Promise<string> {
+  const clawnode = new URL('../../bin/clawnode.js', import.meta.url).pathname;
+  return (await run([process.execPath, clawnode, 'doctor'], { okExitCodes: [0, 1], timeoutMs: 30_000 })).stdout;
+}
+
 async function program(backend: IptablesBackend): Promise<void> {
   const driver = openIptables({ backend });
   await driver.apply(OURS);
@@ -52,7 +57,9 @@ test('where others have rules, ours join them; where they have them in both, tha
     for (const port of [22, 80]) await accept(backend, port);
     assert.equal(await settle(), backend);
     assert.equal(said.at(-1)?.msg, `rules are kept in iptables-${backend}: it holds the rules of this machine (nft ${backend === 'nft' ? 2 : 0}, legacy ${backend === 'nft' ? 0 : 2})`);
+    assert.match(await doctor(), new RegExp(`^ok +iptables backend +where rules are kept +${backend}: it holds the rules of this machine`, 'm'));
     await accept(other, 443);
+    assert.match(await doctor(), new RegExp(`^warning +iptables backend .* ${backend}: .*nft and legacy both hold rules of others`, 'm'));
     assert.equal(await settle(), backend);
     assert.match(said.at(-1)?.msg ?? '', /^both iptables-nft and iptables-legacy hold rules of others/);
     assert.equal(await settle({ configured: other }), other);
@@ -82,10 +89,10 @@ for (const backend of ['nft', 'legacy'] as const) {
   test(`what is left of ours in ${other} beside all of ours in ${backend} is removed, and told`, async () => {
     await program(backend);
     await run([`iptables-${other}-restore`, '--noflush'], { input: '*filter\n:CLAW-NETPOL - [0:0]\n-A INPUT -p tcp -j ACCEPT\n-A FORWARD -j CLAW-NETPOL\nCOMMIT\n' });
-    const before = await saved(backend);
+    const whole = await saved(backend);
     assert.equal(await settle(), backend);
     assert.match(said.at(-1)?.msg ?? '', new RegExp(`^chains of ours were in iptables-${other} too`));
-    assert.equal(await saved(backend), before);
+    assert.equal(await saved(backend), whole);
     assert.deepEqual(await inspectBackend(other), { ownChains: 0, foreignRules: 1 });
   });
 

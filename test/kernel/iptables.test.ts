@@ -178,10 +178,10 @@ for (const backend of ['nft', 'legacy'] as const) {
       assert.deepEqual(listed.get('CLAW-TOP'), large(7).chains.get('CLAW-TOP'));
       assert.deepEqual(listed.get('CLAW-S-9'), large(7).chains.get('CLAW-S-9'));
       assert.deepEqual(listed.get('OUTPUT'), ['-m comment --comment clawnode -j CLAW-TOP', '-p tcp -m tcp --dport 1 -j REDIRECT --to-ports 2']);
-      const before = await saveTables(backend);
+      const untouched = await saveTables(backend);
       const some = await listChains(backend, { table: 'nat', chains: ['CLAW-S-1', 'CLAW-MISSING', 'PREROUTING'] });
       assert.deepEqual([...some].map(([name, rules]) => [name, rules.length]), [['CLAW-S-1', 4], ['PREROUTING', 0]]);
-      assert.equal((await saveTables(backend)).replaceAll(/^#.*/gm, ''), before.replaceAll(/^#.*/gm, ''), 'looking wrote something');
+      assert.equal((await saveTables(backend)).replaceAll(/^#.*/gm, ''), untouched.replaceAll(/^#.*/gm, ''), 'looking wrote something');
     });
 
     test('the backend is known by our chains', async () => {
