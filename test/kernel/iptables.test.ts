@@ -157,6 +157,26 @@ for (const backend of ['nft', 'legacy'] as const) {
       assert.deepEqual(await ownLines(backend, 'nat'), []);
     });
 
+    test('between two commits no lock is held, and others who write at the same time lose nothing', async () => {
+      await using opened = await open(backend);
+      const { driver } = opened;
+      await driver.apply({ ...NOTHING, nat: large(1) });
+      // iptables-legacy replaces the whole table: who does not wait for its lock would undo what others just wrote.
+      await run(['flock', '--nonblock', '/run/xtables.lock', 'true']);
+      const foreign = run(['sh', '-ec', `for n in $(seq 60); do iptables-${backend} --wait -t nat -A INPUT -p tcp -m tcp --dport $n -j ACCEPT; done`], { timeoutMs: 60_000 });
+      for (let n = 2; n < 30; n += 1) {
+        const desired = { ...NOTHING, nat: large(n) };
+        await driver.apply(desired).catch(() => driver.apply(desired));
+      }
+      await foreign;
+      await run(['flock', '--nonblock', '/run/xtables.lock', 'true']);
+      driver.resync();
+      assert.equal((await driver.apply({ ...NOTHING, nat: large(29) })).written, 0);
+      const ports = (await stdoutOf(`iptables-${backend}-save`, '-t', 'nat')).split('\n').flatMap((line) => /^-A INPUT .*--dport (\d+)/.exec(line)?.[1] ?? []);
+      assert.deepEqual(ports, Array.from({ length: 60 }, (_, index) => String(index + 1)));
+      await restore(backend, '*nat\n-F INPUT\nCOMMIT\n');
+    });
+
     test('removeAll leaves the foreign rules, also where we never write, and needs no state', async () => {
       await using opened = await open(backend);
       const { driver, foreign } = opened;
