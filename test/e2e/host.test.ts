@@ -1,6 +1,7 @@
 /** Host mode on a machine of its own: start, a second agent, stop, take-over, cleanup, uids, refusals, and what each of them says. */
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { openMachine, type Machine, type RunningAgent } from './fixture-machine.ts';
 
 const WORKLOAD_UID = 64_001;
@@ -98,7 +99,11 @@ for (const backend of ['nft', 'legacy'] as const) {
       await assert.rejects(machine.invoke('service.create', { name: 'web', port: 80 }), /SERVICE_EXISTS/);
       await assert.rejects(machine.invoke('service.explode'), /UNKNOWN_COMMAND/);
       await machine.invoke('service.list');
-      const log = await machine.output(['cat', `${STATE}/audit.log`]);
+      let log = '';
+      // Who called is looked up after the answer.
+      for (const deadline = performance.now() + 5_000; !log.includes('"service.list"') && performance.now() < deadline; await sleep(50)) {
+        log = await machine.output(['cat', `${STATE}/audit.log`]);
+      }
       const lines = log.trim().split('\n').map((line) => JSON.parse(line));
       assert.deepEqual(lines.map(({ command, result }) => `${command} ${result}`), [
         'workload.run ok',
