@@ -1,13 +1,13 @@
 /** What others break in the kernel, the agent repairs within seconds and tells, without being asked. */
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
 import { after, before, test } from 'node:test';
 import { z } from 'zod';
 import { run } from '../../src/drivers/exec.ts';
-import { agentLog, answered, closeEverything, host, inside, openTestAgent, ownRules, until, type TestAgent, type TestWorkload } from './agent-fixture.ts';
+import { agentLog, answered, closeEverything, host, inside, openTestAgent, until, type TestAgent, type TestWorkload } from './agent-fixture.ts';
 import type { Client } from './agent-prober.ts';
 import { BACKEND, IPTABLES } from './backend.ts';
-import { enterNamespace, stdoutOf } from './namespace.ts';
+import { ownState } from './drift-fixture.ts';
+import { enterNamespace } from './namespace.ts';
 
 const REPAIR_MS = 5_000;
 const status = z.object({ drift: z.object({ repairs: z.int(), last: z.string().optional(), lastRepairAt: z.string().optional() }) });
@@ -74,13 +74,10 @@ const took: string[] = [];
 for (const { name, commands, told } of damages) {
   test(`${name}: within 5 s all of ours is as before and answers, and status and log say what it was`, async () => {
     const { drift: earlier } = status.parse(await agent.invoke('network.status'));
-    const [whole, logged] = [await ours(), agentLog().length];
+    const [whole, logged] = [await ownState(BACKEND), agentLog().length];
     const startedAt = performance.now();
     await run(['sh', '-ec', commands()]);
-    await until('all of ours is as before', async () => assert.equal(await ours(), whole));
-    const ms = performance.now() - startedAt;
-    took.push(`${name} ${ms.toFixed(0)} ms`);
-    assert.ok(ms < REPAIR_MS, `repaired only after ${ms.toFixed(0)} ms`);
+    await until('all of ours is as before', async () => assert.equal(await ownState(BACKEND), whole));
     await until('the VIP answers from the host and from a workload', async () => {
       answered(await host.tcp(vip, 80, { timeoutMs: 500 }));
       answered(await within.tcp(vip, 80, { timeoutMs: 500 }));
@@ -90,6 +87,9 @@ for (const { name, commands, told } of damages) {
       assert.ok(now.drift.repairs > earlier.repairs && told.test(now.drift.last ?? ''), now.drift.last);
       return now;
     });
+    const ms = performance.now() - startedAt;
+    took.push(`${name} ${ms.toFixed(0)} ms`);
+    assert.ok(ms < REPAIR_MS, `repaired only after ${ms.toFixed(0)} ms`);
     assert.ok(Date.now() - Date.parse(drift.lastRepairAt ?? '') < 20_000);
     const lines = agentLog().slice(logged).filter((line) => line.includes('repaired what others changed in the kernel'));
     assert.ok(lines.some((line) => told.test(line)), lines.join('\n'));
@@ -97,35 +97,6 @@ for (const { name, commands, told } of damages) {
 }
 
 test('how long the repairs took', (t) => t.diagnostic(took.join('; ')));
-
-/** Rules, sets, addresses, routes and links of ours. */
-async function ours(): Promise<string> {
-  const [rules, sets, addresses, routes, links, forwarding] = await Promise.all([
-    ownRules(),
-    stdoutOf('ipset', 'save'),
-    stdoutOf('ip', '-oneline', '-4', 'addr'),
-    stdoutOf('ip', '-4', 'route', 'show', 'table', 'all', 'proto', '201'),
-    stdoutOf('ip', '-oneline', 'link'),
-    readFile('/proc/sys/net/ipv4/ip_forward', 'utf8'),
-  ]);
-  return [
-    ...sections(rules),
-    ...sets.split('\n').filter((line) => line.includes(' CLAW-')).map((line) => line.replace(/ (?:bucketsize|initval) \S+/g, '')).toSorted(),
-    ...addresses.split('\n').map((line) => line.replace(/^\d+: /, '').replace(/\s+valid_lft.*/, '')).toSorted(),
-    ...routes.split('\n').map((line) => line.trim()).toSorted(),
-    ...links.split('\n').map((line) => /: (clawv[^@]+).*,(?:UP)\b/.exec(line)?.[1] ?? '').toSorted(),
-    forwarding,
-  ].join('\n');
-}
-
-/** Each table by itself, for a flushed ruleset comes back in another order; rules of a chain keep theirs. */
-function sections(rules: string): string[] {
-  return rules
-    .split(/^(?=\*)/m)
-    .map((table) => Map.groupBy(table.split('\n'), (line) => /^-A (\S+)/.exec(line)?.[1] ?? line.replace(/ \[.*/, '')))
-    .map((chains) => [...chains].toSorted(([a], [b]) => (a < b ? -1 : 1)).flatMap(([, lines]) => lines.map((line) => line.replace(/ \[\d+:\d+\]$/, ''))).join('\n'))
-    .toSorted();
-}
 
 test('a workload whose network namespace lost its name is run anew, with a network that works', async () => {
   await run(['ip', 'netns', 'del', server.netns]);
