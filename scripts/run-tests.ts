@@ -1,15 +1,17 @@
 /**
- * Runs the tests: unit tests as they are, kernel tests each in namespaces of its own, end-to-end tests one after the other.
+ * Runs the tests: unit tests as they are, kernel tests each in namespaces of its own (some once for each iptables backend), end-to-end tests one after the other.
  * It never touches the network of the machine. Usage: `node scripts/run-tests.ts [--unit] [part of a file name ...]`.
  */
 import { globSync, readlinkSync } from 'node:fs';
-import { relative, resolve } from 'node:path';
+import { basename, relative, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { toClawError } from '../src/errors.ts';
 import { run } from '../src/drivers/exec.ts';
 import { emptyResult, fileResult, runFiles, type Coverage, type FileResult } from './test-results.ts';
 
 const NAMESPACES = ['unshare', '--user', '--map-root-user', '--net', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc'] as const;
+/** Kernel tests through the whole agent that are run once more on iptables-legacy. Those of drivers go through both backends by themselves. */
+const ALSO_ON_LEGACY = new Set(['agent-drift', 'agent-restart', 'isolation', 'isolation-forwarding', 'services', 'services-many', 'services-refusal']);
 const KERNEL_FILE_TIMEOUT_MS = 10 * 60_000;
 const E2E_FILE_TIMEOUT_MS = 15 * 60_000;
 const COVERED = ['src/compile/**', 'src/ipam/**'];
@@ -39,10 +41,19 @@ async function runAll(): Promise<number> {
   const privileged = [...files.kernel, ...files.e2e];
   const missing = privileged.length === 0 ? undefined : await whyNoNamespaces();
   if (missing === undefined) {
-    await inParallel(2, files.kernel, async (file) => done(await runSeparately(file, { argv: NAMESPACES, timeoutMs: KERNEL_FILE_TIMEOUT_MS })));
+    await inParallel(2, files.kernel.flatMap(kernelRuns), async ({ file, backend }) => {
+      const argv = [...NAMESPACES, 'env', `CLAWNODE_TEST_BACKEND=${backend}`];
+      const result = await runSeparately(file, { argv, timeoutMs: KERNEL_FILE_TIMEOUT_MS });
+      done(backend === 'nft' ? result : { ...result, file: `${file} on ${backend}` });
+    });
     await inParallel(1, files.e2e, async (file) => done(await runSeparately(file, { argv: [], timeoutMs: E2E_FILE_TIMEOUT_MS })));
   }
   return summarize({ results, coverage, durationMs: performance.now() - startedAt, notRun: missing === undefined ? [] : privileged, missing });
+}
+
+function kernelRuns(file: string): { file: string; backend: 'nft' | 'legacy' }[] {
+  const twice = ALSO_ON_LEGACY.has(basename(file, '.test.ts'));
+  return (twice ? (['nft', 'legacy'] as const) : (['nft'] as const)).map((backend) => ({ file, backend }));
 }
 
 /** Called in the namespaces: runs the one file and tells the result on the last line of stdout. */

@@ -15,6 +15,7 @@ import { openNamespaceNames } from './drivers/namespace-name.ts';
 import { openNodeNetwork } from './drivers/node-network.ts';
 import { resetSockets } from './drivers/tcp-reset.ts';
 import { readTranslated } from './drivers/translated.ts';
+import { settleBackend } from './iptables-choice.ts';
 import { openDesiredView } from './managers/desired-view.ts';
 import { countFigures } from './managers/figures.ts';
 import { createManagers } from './managers/managers.ts';
@@ -44,9 +45,6 @@ import { groupId, openAgentSocket, refuseTakenSocket } from './surfaces/agent-so
 import { openMetricsHttp, type MetricsHttp } from './surfaces/metrics-http.ts';
 import { createPeerLookup } from './surfaces/peer.ts';
 import { version } from './version.ts';
-
-/** The one that is tested end to end. */
-const BACKEND = 'nft';
 
 export interface AgentOptions {
   readonly mode: 'host' | 'sandbox';
@@ -95,20 +93,21 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
   const kernel = await takeKernel();
   opened.defer(() => kernel.release());
   await refuseTakenSocket(socketPath);
+  const backend = await settleBackend({ configured: config.iptablesBackend, sandbox: mode === 'sandbox' }, { logger, signal });
 
   const store = await openSqliteStore(stateDir.store);
   opened.defer(() => store.close());
   const view = await openDesiredView(store, logger);
   opened.defer(() => view.close());
   const isInUse = view.state.services.size + view.state.workloads.size > 0;
-  const node = await openNode({ config, nodeId: options.nodeId, file: stateDir.identity, isInUse }, signal);
+  const node = await openNode({ config, backend, nodeId: options.nodeId, file: stateDir.identity, isInUse }, signal);
   const observed = createObservedState();
   const endpoints = createEndpointCache(view.state, observed.state);
 
   const driftLog = openDriftLog(logger);
   const onRepaired = (words: readonly string[]): void => driftLog.repaired(words);
   const metrics = createMetrics({ id: node.id, mode, version: version() });
-  const iptables = openIptables({ backend: BACKEND, onRepaired, observer: metrics.restoreObserver });
+  const iptables = openIptables({ backend, onRepaired, observer: metrics.restoreObserver });
   opened.defer(() => iptables.close());
   const conntrack = openConntrack();
   const links = openLinks();
@@ -146,7 +145,7 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
 
   const inheritedUdpFlows = await takeOver({ node, desired: view.state, links, runtime, joined, docker, observed, readTranslatedUdp, logger }, signal);
   // Before the loop, which compiles with what it knows.
-  const health = await openHealth({ view, observed, endpointsOf: endpoints.endpointsOf, readTranslated: (until) => readTranslated(BACKEND, until), logger }, signal);
+  const health = await openHealth({ view, observed, endpointsOf: endpoints.endpointsOf, readTranslated: (until) => readTranslated(backend, until), logger }, signal);
   opened.defer(() => health.close());
   const drains = await openDrains(
     { node, view, endpointsOf: endpoints.endpointsOf, readConnections: readTcpConnections, resetSockets, conntrack, logger },
@@ -182,7 +181,7 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
       const { revision, failure, durationMs } = loop.kernelStatus();
       const lastPassMs = durationMs === undefined ? {} : { lastPassMs: Math.round(durationMs * 10) / 10 };
       return {
-        kernel: { inSync: failure === undefined, backend: BACKEND, revision, ...lastPassMs, ...(failure === undefined ? {} : { reason: failure }) },
+        kernel: { inSync: failure === undefined, backend, revision, ...lastPassMs, ...(failure === undefined ? {} : { reason: failure }) },
         drift: driftLog.status(),
         ingress: proxy.status(),
         metrics: metricsHttp?.status ?? {},
@@ -227,7 +226,7 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
   const { enforced, reason } = await loop.programmed(view.state.revision, signal);
   if (!enforced) logger.error({ reason }, 'the kernel could not be programmed; the agent goes on trying');
   const drift = watchDrift({
-    backend: BACKEND,
+    backend,
     iptables,
     ipset: drivers.ipset,
     nodeNetwork: drivers.nodeNetwork,

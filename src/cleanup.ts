@@ -2,10 +2,10 @@
 import { readdir } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { openIpset } from './drivers/ipset.ts';
-import { openIptables } from './drivers/iptables.ts';
 import { openLinks } from './drivers/link.ts';
 import { openNodeNetwork } from './drivers/node-network.ts';
 import { ClawError } from './errors.ts';
+import { removeFromBackends } from './iptables-choice.ts';
 import { restoreForwarding } from './node-identity.ts';
 import { stopConfinedProcess } from './runtime/confined-process.ts';
 import { removeContainers } from './runtime/docker-cleanup.ts';
@@ -62,9 +62,7 @@ async function removeEverything({ stateDir, socketPath }: CleanupOptions, signal
       return 0;
     });
     for (const id of ids) await links.remove({ hostInterface: `clawv${id}`, netns: `claw-${id}` }, signal).catch((error: unknown) => failures.push(error));
-    const iptables = openIptables({ backend: 'nft' });
-    const { written: ruleLines } = await iptables.removeAll(signal);
-    await iptables.close();
+    const ruleLines = await removeFromBackends(signal);
     // Sets after rules: the kernel keeps a set that a rule refers to.
     const { written: ipsets } = await openIpset().removeAll(signal);
     const { written: addressesAndRoutes } = await openNodeNetwork().removeAll(signal);

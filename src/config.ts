@@ -39,6 +39,10 @@ export const configSchema = z.strictObject({
       port: port.prefault(10_201).describe('Port on 127.0.0.1'),
     })
     .prefault({}),
+  iptablesBackend: z
+    .enum(['auto', 'nft', 'legacy'])
+    .default('auto')
+    .describe('Where rules are kept; auto: where this machine has its rules, nft in a sandbox. It changes only after a cleanup'),
   socketGroup: z.string().default('clawnode').describe("Group whose members may use the agent's socket, if it exists"),
 });
 export type Config = z.output<typeof configSchema>;

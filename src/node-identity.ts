@@ -2,6 +2,7 @@
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { z } from 'zod';
 import type { Config } from './config.ts';
+import type { IptablesBackend } from './drivers/iptables-save.ts';
 import { isForwarding, turnForwardingOff } from './drivers/node-network.ts';
 import { foreignForwardingIsClosed, systemAddressesAndRoutes, underlayMtu } from './drivers/system-network.ts';
 import { ClawError } from './errors.ts';
@@ -24,6 +25,8 @@ type Identity = z.infer<typeof identity>;
 
 export interface NodeOptions {
   readonly config: Config;
+  /** Where the rules of an agent before this one would be. */
+  readonly backend: IptablesBackend;
   /** From the command line; before the configuration's. */
   readonly nodeId: string | undefined;
   /** Where the identity is kept. */
@@ -37,7 +40,7 @@ export interface NodeOptions {
  * one that would leave stored addresses without their node.
  */
 export async function openNode(options: NodeOptions, signal: AbortSignal): Promise<Node> {
-  const { config, file } = options;
+  const { config, backend, file } = options;
   const kept = await readIdentity(file);
   const wanted: Identity = {
     v: 1,
@@ -45,7 +48,7 @@ export async function openNode(options: NodeOptions, signal: AbortSignal): Promi
     id: nodeName(options.nodeId, config.nodeId, kept?.id),
     number: config.nodeNumber,
     ranges: config.ranges,
-    forwarding: await forwardingBefore(kept, signal),
+    forwarding: await forwardingBefore({ kept, backend }, signal),
   };
   if (kept !== undefined && options.isInUse) refuseChange(kept, wanted);
   const place = nodePlace(wanted.ranges, wanted.number);
@@ -74,10 +77,10 @@ export async function restoreForwarding(file: string): Promise<boolean> {
 }
 
 /** As it was kept, unless the machine was booted since; where nothing was kept, a rule of ours tells that it was off. */
-async function forwardingBefore(kept: Identity | undefined, signal: AbortSignal): Promise<Identity['forwarding']> {
+async function forwardingBefore({ kept, backend }: { kept: Identity | undefined; backend: IptablesBackend }, signal: AbortSignal): Promise<Identity['forwarding']> {
   const boot = await bootId();
   if (kept?.forwarding?.boot === boot) return kept.forwarding;
-  return { boot, before: (await isForwarding()) && !(await foreignForwardingIsClosed(signal)) };
+  return { boot, before: (await isForwarding()) && !(await foreignForwardingIsClosed(backend, signal)) };
 }
 
 async function bootId(): Promise<string> {

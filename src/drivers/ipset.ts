@@ -42,7 +42,7 @@ export function openIpset({ onRepaired }: IpsetOptions = {}): IpsetDriver {
       const options = { timeoutMs: 60_000, ...(signal === undefined ? {} : { signal }) };
       const held = programmed ?? parseIpsetSave((await run(['ipset', 'save'], options)).stdout);
       const { lines, after } = next(held);
-      const drift = programmed === undefined ? describeDrift(believed, after, sizesOf(held)) : [];
+      const drift = programmed === undefined ? describeDrift(believed, after, held) : [];
       programmed = undefined;
       if (lines.length > 0) await run(['ipset', 'restore'], { ...options, input: `${lines.join('\n')}\n` });
       if (resyncs === resyncsBefore) programmed = after;
@@ -74,7 +74,10 @@ export function openIpset({ onRepaired }: IpsetOptions = {}): IpsetDriver {
     check: (signal) =>
       inTurn(async () => {
         if (programmed === undefined || programmed.size === 0) return [];
-        return describeDrift(programmed, programmed, parseTerse((await run(['ipset', 'list', '-terse'], signal === undefined ? {} : { signal })).stdout));
+        const options = signal === undefined ? {} : { signal };
+        const few = [...programmed.values()].reduce((sum, { members }) => sum + members.size, 0) <= FEW_MEMBERS;
+        if (few) return describeDrift(programmed, programmed, parseIpsetSave((await run(['ipset', 'save'], options)).stdout));
+        return describeDrift(programmed, programmed, parseTerse((await run(['ipset', 'list', '-terse'], options)).stdout));
       }),
     resync() {
       programmed = undefined;
@@ -99,29 +102,34 @@ export function parseIpsetSave(text: string): Programmed {
   return sets;
 }
 
-/** How many members each set has. */
-type Sizes = ReadonlyMap<string, number>;
+/** Above it only the sizes of sets are looked at every few seconds: a member that was changed for another is then found late. */
+const FEW_MEMBERS = 1_000;
 
-function sizesOf(sets: Programmed): Sizes {
-  return new Map([...sets].map(([name, { members }]) => [name, members.size]));
-}
+/** What was read of each set: its members, or how many they are. */
+type Held = ReadonlyMap<string, { readonly members: ReadonlySet<string> | { readonly size: number } }>;
 
 /** The sets in the output of `ipset list -terse`. */
-function parseTerse(text: string): Sizes {
-  const headers = text.split('\n\n').map((header): [string, number] => [/^Name: (\S+)/m.exec(header)?.[1] ?? '', Number(/^Number of entries: (\d+)/m.exec(header)?.[1])]);
-  return new Map(headers);
+function parseTerse(text: string): Held {
+  const sets = text.split('\n\n').map((header) => ({ name: /^Name: (\S+)/m.exec(header)?.[1] ?? '', size: Number(/^Number of entries: (\d+)/m.exec(header)?.[1]) }));
+  return new Map(sets.map(({ name, size }) => [name, { members: { size } }]));
 }
 
 /** Where we want something else than was there, a difference may be of our own making and is not told. */
-function describeDrift(believed: Programmed, desired: Programmed, held: Sizes): string[] {
+function describeDrift(believed: Programmed, desired: Programmed, held: Held): string[] {
   return [...desired.values()].flatMap(({ name, create, members }) => {
     const wanted = believed.get(name)?.members;
-    const size = held.get(name);
+    const found = held.get(name)?.members;
     if (wanted === undefined) return [];
-    if (size === undefined) return [`set ${name} was missing`];
-    if (size === members.size || wanted.size !== members.size || keepsItsOwnMembers(create)) return [];
+    if (found === undefined) return [`set ${name} was missing`];
+    if (wanted.size !== members.size || keepsItsOwnMembers(create)) return [];
+    const { size } = found;
+    if (size === members.size) return 'has' in found && holdsAll(wanted, members) && !holdsAll(found, members) ? [`set ${name} held other members`] : [];
     return [size === 0 ? `set ${name} was empty` : `set ${name} held ${size} members instead of ${members.size}`];
   });
+}
+
+function holdsAll(held: ReadonlySet<string>, members: ReadonlySet<string>): boolean {
+  return held === members || [...members].every((member) => held.has(member));
 }
 
 function diffSet(held: IpsetState | undefined, desired: IpsetState): string[] {

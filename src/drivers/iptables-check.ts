@@ -20,7 +20,7 @@ export async function checkTables(kernel: Reader, { believed, tables }: TableChe
   return words;
 }
 
-type Reader = Pick<IptablesKernel, 'saveTable' | 'listChain' | 'smallTableRules'>;
+type Reader = Pick<IptablesKernel, 'saveTable' | 'listChains' | 'smallTableRules'>;
 
 const NOTHING: ProgrammedTable = { chains: new Map(), jumps: [] };
 
@@ -29,17 +29,18 @@ async function checkTable(kernel: Reader, { table, state }: { table: Table; stat
     const held = parseIptablesSave(await kernel.saveTable(table, signal)).get(table) ?? NOTHING;
     return describeDrift({ table, held, believed: state, desired: state });
   }
+  const jumps = Map.groupBy(state.jumps, (jump) => jump.chain);
+  const targets = [...new Set(state.jumps.flatMap((jump) => targetsOf(jump, state)))];
+  const held = await kernel.listChains({ table, chains: [...jumps.keys(), ...targets] }, signal);
   const words: string[] = [];
-  for (const [chain, wanted] of Map.groupBy(state.jumps, (jump) => jump.chain)) {
-    const found = await kernel.listChain({ table, chain }, signal);
+  for (const [chain, wanted] of jumps) {
+    const found = held.get(chain);
     if (found === undefined && wanted.every(({ optional }) => optional === true)) continue;
     const rules = found ?? [];
     words.push(...describeJumps(wanted, { table, chain, rules: new Map(rules.map((rule, index) => [rule, index])) }));
   }
-  for (const name of new Set(state.jumps.flatMap((jump) => targetsOf(jump, state)))) {
-    const damage = chainDamage(name, await kernel.listChain({ table, chain: name }, signal), state.chains.get(name) ?? []);
-    words.push(...summary(damage).map((text) => `${table}: ${text}`));
-  }
+  const damages = targets.flatMap((name) => chainDamage(name, held.get(name), state.chains.get(name) ?? []));
+  words.push(...summary(damages).map((text) => `${table}: ${text}`));
   return words;
 }
 

@@ -2,8 +2,8 @@
 import type { ForeignRange } from '../compile/range-overlap.ts';
 import { cidr, fromNumber, toNumber, ipv4, type Cidr } from '../model/address.ts';
 import { MESH_INTERFACE, WORKLOAD_INTERFACE_PREFIX } from '../model/node.ts';
-import { run } from './exec.ts';
 import { OWN_PROTOCOL, readIpState } from './ip-command.ts';
+import { listChain, type IptablesBackend } from './iptables-save.ts';
 import { OWN_ADDRESS_LABEL } from './node-network.ts';
 
 /** Of an interface without an MTU of its own, and of a machine without a default route, in bytes. */
@@ -34,9 +34,8 @@ export async function underlayMtu(signal?: AbortSignal): Promise<number> {
 }
 
 /** Whether an agent before this one left the chain that drops forwarding between foreign networks. */
-export async function foreignForwardingIsClosed(signal?: AbortSignal): Promise<boolean> {
-  const { exitCode } = await run(['iptables-nft', '-S', 'CLAW-FOREIGN'], { okExitCodes: [0, 1, 2, 3, 4], ...(signal === undefined ? {} : { signal }) });
-  return exitCode === 0;
+export async function foreignForwardingIsClosed(backend: IptablesBackend, signal?: AbortSignal): Promise<boolean> {
+  return (await listChain(backend, { table: 'filter', chain: 'CLAW-FOREIGN' }, signal)) !== undefined;
 }
 
 function isOurs(device: string | undefined): boolean {

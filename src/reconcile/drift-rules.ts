@@ -85,9 +85,16 @@ export function watchRules({ iptables, resync, log, logger, signal }: RulesWatch
 
   /** `nft monitor` has just been started: it listens as soon as it tells of a mark. */
   async function begin(): Promise<void> {
-    while (running && !watching && !signal.aborted) {
-      ownPid = (await introduce()) ?? ownPid;
-      watching = running && ownPid !== undefined;
+    try {
+      while (running && !watching && !signal.aborted) {
+        ownPid = (await introduce()) ?? ownPid;
+        watching = running && ownPid !== undefined;
+      }
+    } catch (error) {
+      // Whoever programs the rules tells of a kernel that takes none. Until it does again, rules are looked at every few seconds.
+      logger.debug({ err: error }, 'drift: no mark could be made; it is tried again');
+      interrupted = true;
+      beginning.request();
     }
     if (!watching) return;
     logger.debug({ ownPid }, 'drift: changes of rules are watched');

@@ -1,6 +1,6 @@
 /** An iptables kernel in memory for unit tests: executes real restore input, refuses what it does not know, and fails on demand. */
 import type { Table } from '../../src/compile/kernel-state.ts';
-import type { ChainName } from '../../src/drivers/iptables-save.ts';
+import type { ChainNames } from '../../src/drivers/iptables-save.ts';
 import type { IptablesKernel } from '../../src/drivers/iptables.ts';
 
 const BUILTIN: Readonly<Record<string, readonly string[]>> = {
@@ -45,8 +45,8 @@ export class FakeIptables implements IptablesKernel {
     return this.text([table]);
   }
 
-  async listChain({ table, chain }: ChainName): Promise<readonly string[] | undefined> {
-    return this.tables.get(table)?.get(chain);
+  async listChains({ table, chains }: ChainNames): Promise<ReadonlyMap<string, readonly string[]>> {
+    return new Map([...(this.tables.get(table) ?? [])].filter(([name]) => chains.includes(name)));
   }
 
   text(only: readonly string[] = [...this.tables.keys()]): string {

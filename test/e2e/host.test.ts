@@ -1,6 +1,7 @@
 /** Host mode on a machine of its own: start, a second agent, stop, take-over, cleanup, uids, refusals, and what each of them says. */
 import assert from 'node:assert/strict';
 import { after, before, suite, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { openMachine, type Machine, type RunningAgent } from './fixture-machine.ts';
 
 const WORKLOAD_UID = 64_001;
@@ -22,135 +23,159 @@ const hostModeSuite = (name: string, body: () => void): void => {
   else process.stderr.write(`!! not run, an agent in host mode needs root: ${name}\n`);
 };
 
-hostModeSuite('a running agent', () => {
-  let machine: Machine;
-  let agent: RunningAgent;
-  let foreign: string;
-  before(async () => {
-    machine = await openMachine();
-    await writeFile(machine, '/run/config.yaml', CONFIG);
-    await machine.output(['sh', '-ec', FOREIGN]);
-    foreign = await machine.output(['sh', '-c', EVERYTHING]);
-    agent = await machine.up('--config', '/run/config.yaml', '--node', 'n1');
-    await machine.invoke('workload.run', { name: 'a', labels: { app: 'web' }, command: [process.execPath, '-e', SERVER], env: { SECRET: 'hunter2' } });
-    await machine.invoke('service.create', { name: 'web', selector: { app: 'web' }, port: 80, targetPort: 8080 });
-    await machine.invoke('ingress.create', { name: 'front', rules: [{ host: 'www.example.com', service: 'web' }] });
-    await answer(machine, { port: 80 });
-  });
-  after(() => machine.close());
-
-  test('says in one line that it is ready, as whom and where', () => {
-    assert.match(agent.words, /^clawnode \d+\.\d+\.\d+: node n1 is ready in host mode on \/run\/clawnode\/agent\.sock, pid \d+$/);
-  });
-
-  test('a workload has the configured uid and sees neither state nor socket', async () => {
-    assert.deepEqual(await answer(machine, { port: 80 }), { uid: WORKLOAD_UID, secret: 'hunter2', state: '', run: '' });
-    assert.deepEqual(await answer(machine, { port: 8443 }), { uid: WORKLOAD_UID, secret: 'hunter2', state: '', run: '' });
-  });
-
-  test('the proxy has its own uid, no capability and no way to one, and sees neither state nor socket', async () => {
-    const pid = await proxyPid(machine);
-    const status = await machine.output(['cat', `/proc/${pid}/status`]);
-    const field = (name: string): string => new RegExp(`^${name}:\\t(.*)$`, 'm').exec(status)?.[1] ?? '';
-    assert.equal(field('Uid'), `${PROXY_UID}\t${PROXY_UID}\t${PROXY_UID}\t${PROXY_UID}`);
-    // No group of the machine has the number of its uid, but one might: it gets nogroup.
-    assert.equal(field('Gid'), '65534\t65534\t65534\t65534');
-    assert.equal(field('Groups').trim(), '');
-    for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb']) assert.equal(field(set), '0000000000000000', set);
-    assert.equal(field('NoNewPrivs'), '1');
-    const asProxy = ['setpriv', '--reuid', String(PROXY_UID), '--regid', String(PROXY_UID), '--clear-groups'] as const;
-    const seen = await machine.output(['nsenter', '-t', pid, '--mount', '--', ...asProxy, 'sh', '-c', `ls -A ${STATE}; ls -A /run/clawnode; ls -A /run/clawnode/proxy`]);
-    assert.equal(seen, 'proxy\ncontrol.sock\n');
-    // The same uid outside of its view is stopped by the modes.
-    const outside = await machine.run([...asProxy, 'sh', '-c', `cat ${STATE}/store.db; cat ${STATE}/audit.log`]);
-    assert.match(outside.stderr, /store\.db: Permission denied\n.*audit\.log: Permission denied/);
-    const call = `require('http').get({ socketPath: '/run/clawnode/agent.sock', path: '/v1/health' }).on('error', (error) => console.log(error.code)).on('response', () => console.log('answered'))`;
-    assert.equal(await machine.output([...asProxy, process.execPath, '-e', call]), 'EACCES\n');
-  });
-
-  for (const [what, args, holds] of [
-    ['one state directory', ['--socket', '/run/other.sock'], /another agent \(pid \d+\) holds the state directory \/var\/lib\/clawnode/],
-    ['one socket', ['--state-dir', '/run/other'], /another agent \(pid \d+\) holds this machine's kernel/],
-    ['one kernel', ['--state-dir', '/run/other', '--socket', '/run/other.sock'], /another agent \(pid \d+\) holds this machine's kernel/],
-  ] as const) {
-    test(`a second agent with ${what} says so and leaves the first alone`, async () => {
-      const kernel = await machine.output(['sh', '-c', EVERYTHING]);
-      const { exitCode, stdout, stderr } = await machine.clawnode('up', ...args);
-      assert.deepEqual({ exitCode, stdout }, { exitCode: 1, stdout: '' });
-      assert.match(stderr, holds);
-      assert.match(stderr, /\(AGENT_ALREADY_RUNNING\)\n {2}Stop it first/);
-      assert.equal(await machine.output(['sh', '-c', EVERYTHING]), kernel);
-      assert.deepEqual(await answer(machine, { port: 80 }), { uid: WORKLOAD_UID, secret: 'hunter2', state: '', run: '' });
+for (const backend of ['nft', 'legacy'] as const) {
+  hostModeSuite(`a running agent where rules are in iptables-${backend}`, () => {
+    let machine: Machine;
+    let agent: RunningAgent;
+    let foreign: string;
+    before(async () => {
+      machine = await openMachine();
+      await writeFile(machine, '/run/config.yaml', CONFIG);
+      await machine.output(['sh', '-ec', foreignOf(backend)]);
+      foreign = await machine.output(['sh', '-c', everythingOf(backend)]);
+      agent = await machine.up('--config', '/run/config.yaml', '--node', 'n1');
+      await machine.invoke('workload.run', { name: 'a', labels: { app: 'web' }, command: [process.execPath, '-e', SERVER], env: { SECRET: 'hunter2' } });
+      await machine.invoke('service.create', { name: 'web', selector: { app: 'web' }, port: 80, targetPort: 8080 });
+      await machine.invoke('ingress.create', { name: 'front', rules: [{ host: 'www.example.com', service: 'web' }] });
+      await answer(machine, { port: 80 });
     });
-  }
+    after(() => machine.close());
 
-  test('cleanup refuses, whichever paths it is given', async () => {
-    for (const args of [[], ['--state-dir', '/run/other', '--socket', '/run/other.sock']]) {
-      const { exitCode, stderr } = await machine.clawnode('cleanup', ...args);
+    test('says in one line that it is ready, as whom and where', () => {
+      assert.match(agent.words, /^clawnode \d+\.\d+\.\d+: node n1 is ready in host mode on \/run\/clawnode\/agent\.sock, pid \d+$/);
+    });
+
+    test('a workload has the configured uid and sees neither state nor socket', async () => {
+      assert.deepEqual(await answer(machine, { port: 80 }), { uid: WORKLOAD_UID, secret: 'hunter2', state: '', run: '' });
+      assert.deepEqual(await answer(machine, { port: 8443 }), { uid: WORKLOAD_UID, secret: 'hunter2', state: '', run: '' });
+    });
+
+    test('the proxy has its own uid, no capability and no way to one, and sees neither state nor socket', async () => {
+      const pid = await proxyPid(machine);
+      const status = await machine.output(['cat', `/proc/${pid}/status`]);
+      const field = (name: string): string => new RegExp(`^${name}:\\t(.*)$`, 'm').exec(status)?.[1] ?? '';
+      assert.equal(field('Uid'), `${PROXY_UID}\t${PROXY_UID}\t${PROXY_UID}\t${PROXY_UID}`);
+      // No group of the machine has the number of its uid, but one might: it gets nogroup.
+      assert.equal(field('Gid'), '65534\t65534\t65534\t65534');
+      assert.equal(field('Groups').trim(), '');
+      for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb']) assert.equal(field(set), '0000000000000000', set);
+      assert.equal(field('NoNewPrivs'), '1');
+      const asProxy = ['setpriv', '--reuid', String(PROXY_UID), '--regid', String(PROXY_UID), '--clear-groups'] as const;
+      const seen = await machine.output(['nsenter', '-t', pid, '--mount', '--', ...asProxy, 'sh', '-c', `ls -A ${STATE}; ls -A /run/clawnode; ls -A /run/clawnode/proxy`]);
+      assert.equal(seen, 'proxy\ncontrol.sock\n');
+      // The same uid outside of its view is stopped by the modes.
+      const outside = await machine.run([...asProxy, 'sh', '-c', `cat ${STATE}/store.db; cat ${STATE}/audit.log`]);
+      assert.match(outside.stderr, /store\.db: Permission denied\n.*audit\.log: Permission denied/);
+      const call = `require('http').get({ socketPath: '/run/clawnode/agent.sock', path: '/v1/health' }).on('error', (error) => console.log(error.code)).on('response', () => console.log('answered'))`;
+      assert.equal(await machine.output([...asProxy, process.execPath, '-e', call]), 'EACCES\n');
+    });
+
+    for (const [what, args, holds] of [
+      ['one state directory', ['--socket', '/run/other.sock'], /another agent \(pid \d+\) holds the state directory \/var\/lib\/clawnode/],
+      ['one socket', ['--state-dir', '/run/other'], /another agent \(pid \d+\) holds this machine's kernel/],
+      ['one kernel', ['--state-dir', '/run/other', '--socket', '/run/other.sock'], /another agent \(pid \d+\) holds this machine's kernel/],
+    ] as const) {
+      test(`a second agent with ${what} says so and leaves the first alone`, async () => {
+        const kernel = await machine.output(['sh', '-c', everythingOf(backend)]);
+        const { exitCode, stdout, stderr } = await machine.clawnode('up', ...args);
+        assert.deepEqual({ exitCode, stdout }, { exitCode: 1, stdout: '' });
+        assert.match(stderr, holds);
+        assert.match(stderr, /\(AGENT_ALREADY_RUNNING\)\n {2}Stop it first/);
+        assert.equal(await machine.output(['sh', '-c', everythingOf(backend)]), kernel);
+        assert.deepEqual(await answer(machine, { port: 80 }), { uid: WORKLOAD_UID, secret: 'hunter2', state: '', run: '' });
+      });
+    }
+
+    test('cleanup refuses, whichever paths it is given', async () => {
+      for (const args of [[], ['--state-dir', '/run/other', '--socket', '/run/other.sock']]) {
+        const { exitCode, stderr } = await machine.clawnode('cleanup', ...args);
+        assert.equal(exitCode, 1);
+        assert.match(stderr, /AGENT_ALREADY_RUNNING\)\n {2}Stop it first/);
+      }
+      await answer(machine, { port: 80 });
+    });
+
+    test('the audit log has a line for every call and every refusal, who called, and no secret', async () => {
+      await assert.rejects(machine.invoke('service.create', { name: 'web', port: 80 }), /SERVICE_EXISTS/);
+      await assert.rejects(machine.invoke('service.explode'), /UNKNOWN_COMMAND/);
+      await machine.invoke('service.list');
+      let log = '';
+      // Who called is looked up after the answer.
+      for (const deadline = performance.now() + 5_000; !log.includes('"service.list"') && performance.now() < deadline; await sleep(50)) {
+        log = await machine.output(['cat', `${STATE}/audit.log`]);
+      }
+      const lines = log.trim().split('\n').map((line) => JSON.parse(line));
+      assert.deepEqual(lines.map(({ command, result }) => `${command} ${result}`), [
+        'workload.run ok',
+        'service.create ok',
+        'ingress.create ok',
+        'service.create SERVICE_EXISTS',
+        'service.explode UNKNOWN_COMMAND',
+        'service.list ok',
+      ]);
+      assert.doesNotMatch(log, /hunter2/);
+      assert.deepEqual(lines[0].params.env, { SECRET: '...' });
+      for (const { time, peer, surface } of lines) {
+        assert.ok(Date.now() - Date.parse(time) < 600_000);
+        assert.deepEqual({ surface, kind: typeof peer }, { surface: 'cli', kind: 'string' });
+      }
+      // A caller that is gone before it could be looked up stays unknown; this one waited for its workload.
+      assert.match(lines[0].peer, /^uid 0 clawnode\.js\[\d+\]$/);
+      assert.equal((await machine.output(['stat', '-c', '%a %u', `${STATE}/audit.log`])).trim(), '600 0');
+    });
+
+    test('keeps its rules where those of the machine are, and nowhere else', async () => {
+      assert.match(JSON.stringify(await machine.invoke('network.status')), new RegExp(`"backend":"${backend}"`));
+      assert.match(await machine.output([`iptables-${backend}-save`]), /^-A CLAW-SERVICES/m);
+      assert.doesNotMatch(await machine.output([`iptables-${backend === 'nft' ? 'legacy' : 'nft'}-save`]), /CLAW-/);
+      // A legacy table that is set up takes part in every packet.
+      if (backend === 'nft') assert.equal(await machine.output(['cat', '/proc/net/ip_tables_names']), '');
+      const { stdout } = await machine.clawnode('doctor');
+      assert.match(stdout, new RegExp(`^ok +iptables backend +where rules are kept +${backend}: it holds chains of ours$`, 'm'));
+    });
+
+    test('SIGTERM stops it within two seconds with exit code 0, and services, workloads and ingress stay up', async () => {
+      const { exitCode, tookMs } = await agent.stop();
+      assert.equal(exitCode, 0);
+      assert.ok(tookMs < 2000, `${tookMs} ms`);
+      for (const port of [80, 8443] as const) await answer(machine, { port });
+      const { exitCode: refused, stderr } = await machine.clawnode('invoke', 'service.list');
+      assert.equal(refused, 1);
+      assert.match(stderr, /"code":"AGENT_UNREACHABLE".*"hint":"Start one with `sudo clawnode up`/);
+    });
+
+    test('the next one takes over what lives: same addresses, same processes', async () => {
+      const rules = await machine.output(['sh', '-c', everythingOf(backend)]);
+      const proxy = await proxyPid(machine);
+      agent = await machine.up('--config', '/run/config.yaml', '--node', 'n1');
+      assert.match(JSON.stringify(await machine.invoke('service.get', { name: 'web' })), /"clusterIp":"10\.201\.0\.1".*"ip":"10\.200\.1\.2","port":8080.*"healthy":true/);
+      assert.match(JSON.stringify(await machine.invoke('workload.get', { name: 'a' })), /"state":"running","restarts":0/);
+      assert.equal(await proxyPid(machine), proxy);
+      assert.equal(await machine.output(['sh', '-c', everythingOf(backend)]), rules);
+      for (const port of [80, 8443] as const) await answer(machine, { port });
+      assert.equal((await agent.stop()).exitCode, 0);
+    });
+
+    test('another backend can be configured only after a cleanup', async () => {
+      const other = backend === 'nft' ? 'legacy' : 'nft';
+      await writeFile(machine, '/run/other.yaml', `${CONFIG}\niptablesBackend: ${other}`);
+      const { exitCode, stderr } = await machine.clawnode('up', '--config', '/run/other.yaml', '--node', 'n1');
       assert.equal(exitCode, 1);
-      assert.match(stderr, /AGENT_ALREADY_RUNNING\)\n {2}Stop it first/);
-    }
-    await answer(machine, { port: 80 });
-  });
+      assert.match(stderr, new RegExp(`can not change to ${other} while iptables-${backend} holds chains of ours \\(CONFIG_INVALID at iptablesBackend\\)\\n {2}Run \`clawnode cleanup\` first`));
+    });
 
-  test('the audit log has a line for every call and every refusal, who called, and no secret', async () => {
-    await assert.rejects(machine.invoke('service.create', { name: 'web', port: 80 }), /SERVICE_EXISTS/);
-    await assert.rejects(machine.invoke('service.explode'), /UNKNOWN_COMMAND/);
-    await machine.invoke('service.list');
-    const log = await machine.output(['cat', `${STATE}/audit.log`]);
-    const lines = log.trim().split('\n').map((line) => JSON.parse(line));
-    assert.deepEqual(lines.map(({ command, result }) => `${command} ${result}`), [
-      'workload.run ok',
-      'service.create ok',
-      'ingress.create ok',
-      'service.create SERVICE_EXISTS',
-      'service.explode UNKNOWN_COMMAND',
-      'service.list ok',
-    ]);
-    assert.doesNotMatch(log, /hunter2/);
-    assert.deepEqual(lines[0].params.env, { SECRET: '...' });
-    for (const { time, peer, surface } of lines) {
-      assert.ok(Date.now() - Date.parse(time) < 600_000);
-      assert.deepEqual({ surface, kind: typeof peer }, { surface: 'cli', kind: 'string' });
-    }
-    // A caller that is gone before it could be looked up stays unknown; this one waited for its workload.
-    assert.match(lines[0].peer, /^uid 0 clawnode\.js\[\d+\]$/);
-    assert.equal((await machine.output(['stat', '-c', '%a %u', `${STATE}/audit.log`])).trim(), '600 0');
+    test('cleanup then removes everything of ours, says how much, and leaves what is foreign byte for byte', async () => {
+      const { exitCode, stdout, stderr } = await machine.clawnode('cleanup');
+      assert.deepEqual({ exitCode, stderr }, { exitCode: 0, stderr: '' });
+      assert.match(stdout, /^clean: 1 workloads? stopped; 1 interfaces?, 1 network namespaces?, \d+ lines of iptables, 1 sets?, \d+ addresses and routes removed; forwarding is off again\n$/);
+      assert.equal(await machine.output(['sh', '-c', everythingOf(backend)]), foreign);
+      // What is left is PID 1 with its pause, and the commands that look.
+      const processes = await machine.output(['sh', '-c', 'cat /proc/[0-9]*/cmdline | tr "\\0" " "']);
+      assert.doesNotMatch(processes, /supervise\.sh|proxy\/main/);
+      assert.equal((await machine.clawnode('cleanup')).exitCode, 0);
+    });
   });
-
-  test('SIGTERM stops it within two seconds with exit code 0, and services, workloads and ingress stay up', async () => {
-    const { exitCode, tookMs } = await agent.stop();
-    assert.equal(exitCode, 0);
-    assert.ok(tookMs < 2000, `${tookMs} ms`);
-    for (const port of [80, 8443] as const) await answer(machine, { port });
-    const { exitCode: refused, stderr } = await machine.clawnode('invoke', 'service.list');
-    assert.equal(refused, 1);
-    assert.match(stderr, /"code":"AGENT_UNREACHABLE".*"hint":"Start one with `sudo clawnode up`/);
-  });
-
-  test('the next one takes over what lives: same addresses, same processes', async () => {
-    const rules = await machine.output(['sh', '-c', EVERYTHING]);
-    const proxy = await proxyPid(machine);
-    agent = await machine.up('--config', '/run/config.yaml', '--node', 'n1');
-    assert.match(JSON.stringify(await machine.invoke('service.get', { name: 'web' })), /"clusterIp":"10\.201\.0\.1".*"ip":"10\.200\.1\.2","port":8080.*"healthy":true/);
-    assert.match(JSON.stringify(await machine.invoke('workload.get', { name: 'a' })), /"state":"running","restarts":0/);
-    assert.equal(await proxyPid(machine), proxy);
-    assert.equal(await machine.output(['sh', '-c', EVERYTHING]), rules);
-    for (const port of [80, 8443] as const) await answer(machine, { port });
-    assert.equal((await agent.stop()).exitCode, 0);
-  });
-
-  test('cleanup then removes everything of ours, says how much, and leaves what is foreign byte for byte', async () => {
-    const { exitCode, stdout, stderr } = await machine.clawnode('cleanup');
-    assert.deepEqual({ exitCode, stderr }, { exitCode: 0, stderr: '' });
-    assert.match(stdout, /^clean: 1 workloads? stopped; 1 interfaces?, 1 network namespaces?, \d+ lines of iptables, 1 sets?, \d+ addresses and routes removed; forwarding is off again\n$/);
-    assert.equal(await machine.output(['sh', '-c', EVERYTHING]), foreign);
-    // What is left is PID 1 with its pause, and the commands that look.
-    const processes = await machine.output(['sh', '-c', 'cat /proc/[0-9]*/cmdline | tr "\\0" " "']);
-    assert.doesNotMatch(processes, /supervise\.sh|proxy\/main/);
-    assert.equal((await machine.clawnode('cleanup')).exitCode, 0);
-  });
-});
+}
 
 hostModeSuite('an agent without a configuration', () => {
   test('refuses workload.run and says which setting allows it', async () => {
@@ -213,12 +238,12 @@ suite('what stops a start', () => {
 });
 
 /** What stands on the machine before we come: rules in front of and beside ours, a set, a route, an interface, a namespace. */
-const FOREIGN = `
-iptables -t nat -A PREROUTING -d 192.0.2.1/32 -p tcp -j DNAT --to-destination 192.0.2.2
-iptables -A FORWARD -s 192.0.2.3/32 -m comment --comment "not clawnode" -j DROP
-iptables -N CLAWS
-iptables -A CLAWS -j RETURN
-iptables -A INPUT -s 192.0.2.4/32 -j CLAWS
+const foreignOf = (backend: string): string => `
+iptables-${backend} -t nat -A PREROUTING -d 192.0.2.1/32 -p tcp -j DNAT --to-destination 192.0.2.2
+iptables-${backend} -A FORWARD -s 192.0.2.3/32 -m comment --comment "not clawnode" -j DROP
+iptables-${backend} -N CLAWS
+iptables-${backend} -A CLAWS -j RETURN
+iptables-${backend} -A INPUT -s 192.0.2.4/32 -j CLAWS
 ipset create claws hash:ip
 ipset add claws 192.0.2.5
 ip netns add foreign
@@ -229,8 +254,8 @@ ip link set foreign1 up
 ip route add 198.51.100.0/24 via 192.0.2.130`;
 
 /** Everything that we could have changed, without counters and times. A listing makes the tables that it shows, so all are listed. */
-const EVERYTHING = `
-for table in raw filter nat; do iptables-save -t $table | grep -v '^#' | sed 's/ \\[.*\\]$//'; done
+const everythingOf = (backend: string): string => `
+for table in raw filter nat; do iptables-${backend}-save -t $table | grep -v '^#' | sed 's/ \\[.*\\]$//'; done
 ipset save | sed 's/ initval [^ ]*//'; ip -o link | sed 's/ qdisc.*//'; ip -o -4 address | sed 's/ *valid_lft.*//'; ip -4 route show table all; ip rule; ip netns`;
 
 async function writeFile(machine: Machine, path: string, content: string): Promise<void> {

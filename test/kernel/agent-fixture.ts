@@ -1,6 +1,6 @@
 /** The whole agent, opened in this process on the kernel of the test's namespace, and the servers and hosts that its tests send packets to. */
 import { strict as assert } from 'node:assert';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { readFile, readdir } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
@@ -11,6 +11,7 @@ import { cleanup, type CleanupReport } from '../../src/cleanup.ts';
 import { run, start } from '../../src/drivers/exec.ts';
 import { connectAgent } from '../../src/surfaces/agent-client.ts';
 import { clientIn, localClient, type Attempt, type Client } from './agent-prober.ts';
+import { BACKEND, IPTABLES } from './backend.ts';
 import { stdoutOf } from './namespace.ts';
 
 const DIRECTORY = '/run/clawnode-test';
@@ -20,6 +21,7 @@ const AGENT_LOG = `${DIRECTORY}/agent.log`;
 const { signal } = new AbortController();
 
 const workloadAnswer = z.object({ id: z.string(), name: z.string(), meshIp: z.string(), state: z.string(), enforced: z.boolean() });
+const configuration = z.record(z.string(), z.unknown());
 const enforcedAnswer = z.object({ enforced: z.literal(true) });
 
 export interface TestWorkload {
@@ -206,7 +208,7 @@ export function answered({ answer, error }: Attempt): { readonly name: string; r
 
 /** All rules, or those of one table, without the lines that tell the time. */
 export async function savedRules(...args: readonly string[]): Promise<string> {
-  return (await stdoutOf('iptables-nft-save', ...args)).replaceAll(/^#.*\n/gm, '');
+  return (await stdoutOf(`${IPTABLES}-save`, ...args)).replaceAll(/^#.*\n/gm, '');
 }
 
 /** Our chains and jumps. */
@@ -239,6 +241,11 @@ export async function processesRunning(text: string): Promise<number[]> {
   return lines.filter(({ line }) => line.includes(text)).map(({ pid }) => pid);
 }
 
+/** The lines that the agent has logged so far. */
+export function agentLog(): string[] {
+  return readFileSync(AGENT_LOG, 'utf8').trim().split('\n');
+}
+
 function agentLogger() {
   return pino({ level: 'info' }, pino.destination({ dest: AGENT_LOG, mkdir: true, sync: true }));
 }
@@ -246,7 +253,7 @@ function agentLogger() {
 function writeConfig(config: unknown): string {
   mkdirSync(DIRECTORY, { recursive: true });
   const file = `${DIRECTORY}/config.yaml`;
-  writeFileSync(file, stringify(config));
+  writeFileSync(file, stringify({ iptablesBackend: BACKEND, ...configuration.parse(config) }));
   return file;
 }
 

@@ -5,8 +5,8 @@ import { before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { IptablesState, Jump, Rules } from '../../src/compile/kernel-state.ts';
 import { run } from '../../src/drivers/exec.ts';
-import { detectBackend } from '../../src/drivers/iptables-backend.ts';
-import { saveTables, type IptablesBackend } from '../../src/drivers/iptables-save.ts';
+import { chooseBackend } from '../../src/drivers/iptables-backend.ts';
+import { listChains, saveTables, type IptablesBackend } from '../../src/drivers/iptables-save.ts';
 import { openIptables, type IptablesDriver } from '../../src/drivers/iptables.ts';
 import { enterNamespace, stdoutOf } from './namespace.ts';
 
@@ -157,6 +157,26 @@ for (const backend of ['nft', 'legacy'] as const) {
       assert.deepEqual(await ownLines(backend, 'nat'), []);
     });
 
+    test('between two commits no lock is held, and others who write at the same time lose nothing', async () => {
+      await using opened = await open(backend);
+      const { driver } = opened;
+      await driver.apply({ ...NOTHING, nat: large(1) });
+      // iptables-legacy replaces the whole table: who does not wait for its lock would undo what others just wrote.
+      await run(['flock', '--nonblock', '/run/xtables.lock', 'true']);
+      const foreign = run(['sh', '-ec', `for n in $(seq 60); do iptables-${backend} --wait -t nat -A INPUT -p tcp -m tcp --dport $n -j ACCEPT; done`], { timeoutMs: 60_000 });
+      for (let n = 2; n < 30; n += 1) {
+        const desired = { ...NOTHING, nat: large(n) };
+        await driver.apply(desired).catch(() => driver.apply(desired));
+      }
+      await foreign;
+      await run(['flock', '--nonblock', '/run/xtables.lock', 'true']);
+      driver.resync();
+      assert.equal((await driver.apply({ ...NOTHING, nat: large(29) })).written, 0);
+      const ports = (await stdoutOf(`iptables-${backend}-save`, '-t', 'nat')).split('\n').flatMap((line) => /^-A INPUT .*--dport (\d+)/.exec(line)?.[1] ?? []);
+      assert.deepEqual(ports, Array.from({ length: 60 }, (_, index) => String(index + 1)));
+      await restore(backend, '*nat\n-F INPUT\nCOMMIT\n');
+    });
+
     test('removeAll leaves the foreign rules, also where we never write, and needs no state', async () => {
       await using opened = await open(backend);
       const { driver, foreign } = opened;
@@ -170,10 +190,24 @@ for (const backend of ['nft', 'legacy'] as const) {
       assert.equal(await foreignRules(backend), foreign);
     });
 
+    test('some chains of a large table are listed as they are, and those that do not exist are left out', async () => {
+      await using opened = await open(backend);
+      await opened.driver.apply({ ...NOTHING, nat: large(7) });
+      const listed = await listChains(backend, { table: 'nat', chains: ['OUTPUT', 'CLAW-TOP', 'CLAW-S-9'] });
+      assert.deepEqual([...listed.keys()], ['OUTPUT', 'CLAW-TOP', 'CLAW-S-9']);
+      assert.deepEqual(listed.get('CLAW-TOP'), large(7).chains.get('CLAW-TOP'));
+      assert.deepEqual(listed.get('CLAW-S-9'), large(7).chains.get('CLAW-S-9'));
+      assert.deepEqual(listed.get('OUTPUT'), ['-m comment --comment clawnode -j CLAW-TOP', '-p tcp -m tcp --dport 1 -j REDIRECT --to-ports 2']);
+      const untouched = await saveTables(backend);
+      const some = await listChains(backend, { table: 'nat', chains: ['CLAW-S-1', 'CLAW-MISSING', 'PREROUTING'] });
+      assert.deepEqual([...some].map(([name, rules]) => [name, rules.length]), [['CLAW-S-1', 4], ['PREROUTING', 0]]);
+      assert.equal((await saveTables(backend)).replaceAll(/^#.*/gm, ''), untouched.replaceAll(/^#.*/gm, ''), 'looking wrote something');
+    });
+
     test('the backend is known by our chains', async () => {
       await using opened = await open(backend);
       await opened.driver.apply({ ...NOTHING, nat: table({ 'CLAW-A': [] }) });
-      assert.equal(await detectBackend(), backend);
+      assert.equal((await chooseBackend({ configured: 'auto', sandbox: false })).backend, backend);
     });
   });
 }

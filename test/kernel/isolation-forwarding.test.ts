@@ -4,6 +4,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { after, before, test } from 'node:test';
 import { run } from '../../src/drivers/exec.ts';
 import { buildOutside, closeEverything, inside, openTestAgent, savedRules, type OutsideHost, type TestAgent } from './agent-fixture.ts';
+import { IPTABLES } from './backend.ts';
 import { enterNamespace } from './namespace.ts';
 
 const FORWARDING = '/proc/sys/net/ipv4/ip_forward';
@@ -31,9 +32,9 @@ test('where forwarding was off, new connections between foreign networks are dro
 });
 
 test('what an operator accepts before our rule keeps its say', async () => {
-  await run(['iptables-nft', '-I', 'FORWARD', '1', '-s', '198.51.100.0/24', '-j', 'ACCEPT']);
+  await run([IPTABLES, '-I', 'FORWARD', '1', '-s', '198.51.100.0/24', '-j', 'ACCEPT']);
   assert.equal((await other.tcp(outside.ip, 9000, QUICK)).answer?.includes('outside'), true);
-  await run(['iptables-nft', '-D', 'FORWARD', '-s', '198.51.100.0/24', '-j', 'ACCEPT']);
+  await run([IPTABLES, '-D', 'FORWARD', '-s', '198.51.100.0/24', '-j', 'ACCEPT']);
 });
 
 test('routeForeign lets the machine route; taking it back stops that', async () => {

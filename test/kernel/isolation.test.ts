@@ -4,6 +4,7 @@ import { after, before, test } from 'node:test';
 import { run } from '../../src/drivers/exec.ts';
 import { answered, buildOutside, closeEverything, host, inside, openTestAgent, packets, savedRules, until, type OutsideHost, type TestAgent, type TestWorkload } from './agent-fixture.ts';
 import type { Client } from './agent-prober.ts';
+import { IPTABLES } from './backend.ts';
 import { enterNamespace, stdoutOf } from './namespace.ts';
 
 const QUICK = { timeoutMs: 700 };
@@ -35,15 +36,15 @@ test('our jumps are the first rules, and what belongs to a workload never return
 });
 
 test('a foreign DROP behind our jump, as policy and as rule, does not cut workloads off', async () => {
-  await run(['iptables-nft', '-P', 'FORWARD', 'DROP']);
-  await run(['iptables-nft', '-A', 'FORWARD', '-j', 'DROP']);
+  await run([IPTABLES, '-P', 'FORWARD', 'DROP']);
+  await run([IPTABLES, '-A', 'FORWARD', '-j', 'DROP']);
   try {
     assert.deepEqual(answered(await inOther.tcp(server.ip, 8080)), { name: 'server', peer: other.ip });
     assert.equal(answered(await inOther.tcp(vip, 80)).name, 'server');
     assert.deepEqual(answered(await inOther.tcp(outside.ip, 7000)), { name: 'far', peer: '192.0.2.1' });
   } finally {
-    await run(['iptables-nft', '-D', 'FORWARD', '-j', 'DROP']);
-    await run(['iptables-nft', '-P', 'FORWARD', 'ACCEPT']);
+    await run([IPTABLES, '-D', 'FORWARD', '-j', 'DROP']);
+    await run([IPTABLES, '-P', 'FORWARD', 'ACCEPT']);
   }
 });
 

@@ -6,6 +6,7 @@ import { allocationKey } from '../../src/ipam/keys.ts';
 import { ipv4 } from '../../src/model/address.ts';
 import { openSqliteStore } from '../../src/store/sqlite.ts';
 import { answered, assertRefused, closeEverything, host, openTestAgent, ownRules, processesRunning, savedRules, STATE_DIRECTORY, type TestAgent } from './agent-fixture.ts';
+import { IPTABLES } from './backend.ts';
 import { enterNamespace } from './namespace.ts';
 
 const SELECTOR = { app: 'web' };
@@ -35,12 +36,12 @@ test('ten creates at once give ten virtual IPs; of ten creates of one name one s
 
 test('200 services are written by one restore process that lives on, and the last of them answers behind few comparisons', async (t) => {
   await agent.service('first', SERVICE);
-  const restore = await processesRunning('iptables-nft-restore');
+  const restore = await processesRunning(`${IPTABLES}-restore`);
   assert.equal(restore.length, 1);
   const startedAt = performance.now();
   const vips = await Promise.all(numbers(200).map((n) => agent.service(`many-${n}`, SERVICE)));
   t.diagnostic(`200 services in ${(performance.now() - startedAt).toFixed(0)} ms`);
-  assert.deepEqual(await processesRunning('iptables-nft-restore'), restore);
+  assert.deepEqual(await processesRunning(`${IPTABLES}-restore`), restore);
   assert.equal(new Set(vips).size, 200);
   const last = vips.toSorted((a, b) => lastOctet(a) - lastOctet(b)).at(-1) ?? '';
   assert.equal(answered(await host.tcp(last, 80)).name, 'web');
@@ -50,7 +51,7 @@ test('200 services are written by one restore process that lives on, and the las
   assert.ok(sizes.size >= 14, `${sizes.size} blocks`);
   for (const [chain, block] of sizes) assert.ok(block.length <= 17, `${chain ?? ''} has ${block.length} rules`);
   await Promise.all(vips.map((_, n) => agent.invoke('service.delete', { name: `many-${n + 1}` })));
-  assert.deepEqual(await processesRunning('iptables-nft-restore'), restore);
+  assert.deepEqual(await processesRunning(`${IPTABLES}-restore`), restore);
   assert.equal((await savedRules('-t', 'nat')).match(/DNAT/g)?.length, 1);
   assertRefused(await host.tcp(last, 80));
   await agent.clear();

@@ -1,9 +1,11 @@
 /** What clawnode needs of a machine, as a table of checks with the Debian package behind each; it changes nothing. */
 import { readFile } from 'node:fs/promises';
+import { geteuid } from 'node:process';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
 import { openConntrack } from '../../drivers/conntrack.ts';
 import { run, type Argv } from '../../drivers/exec.ts';
+import { chooseBackend } from '../../drivers/iptables-backend.ts';
 import { toClawError } from '../../errors.ts';
 import { isNearlyFull } from '../../model/conntrack.ts';
 import { sandboxObstacle } from '../../sandbox/availability.ts';
@@ -25,7 +27,7 @@ export interface Finding {
 /** Runs every check, in the order in which they are shown. */
 export async function inspectMachine(signal: AbortSignal): Promise<Finding[]> {
   const programs = await Promise.all(PROGRAMS.map((program) => checkProgram(program, signal)));
-  const rest = await Promise.all([namespaces(signal), netfilter(signal), conntrackTable(), ingressPort(), firewalls(signal)]);
+  const rest = await Promise.all([namespaces(signal), netfilter(signal), conntrackTable(), iptablesBackend(signal), ingressPort(), firewalls(signal)]);
   return [nodeVersion(), ...programs, ...rest];
 }
 
@@ -119,6 +121,24 @@ async function conntrackTable(): Promise<Finding> {
   const detail = `${entries} of ${maximum} tracked`;
   if (!isNearlyFull(size)) return { ...finding, state: 'ok', detail };
   return { ...finding, state: 'warning', detail: `${detail}, new ones are dropped when it is full: \`sudo sysctl net.netfilter.nf_conntrack_max=${2 * maximum}\`` };
+}
+
+/** In which of the two backends an agent on this machine would keep its rules, and whether others keep theirs in both. */
+async function iptablesBackend(signal: AbortSignal): Promise<Finding> {
+  const finding = { name: 'iptables backend', need: 'recommended', purpose: 'where rules are kept' } as const;
+  if (geteuid?.() !== 0) return { ...finding, state: 'ok', detail: 'nft in a sandbox; for this machine only root can tell' };
+  try {
+    const { backend, reason, mixed } = await chooseBackend({ configured: 'auto', sandbox: false }, signal);
+    if (!mixed) return { ...finding, state: 'ok', detail: `${backend}: ${reason}` };
+    return {
+      ...finding,
+      state: 'warning',
+      detail: `${backend}: ${reason}. nft and legacy both hold rules of others, and every packet meets both: keep them in one (compare iptables-nft-save and iptables-legacy-save)`,
+    };
+  } catch (thrown) {
+    signal.throwIfAborted();
+    return { ...finding, state: 'warning', detail: toClawError(thrown).message };
+  }
 }
 
 async function ingressPort(): Promise<Finding> {
