@@ -20,7 +20,7 @@ export async function recordPayloads(services: ReadonlyMap<number, string>): Pro
   const driver = iptablesDriver(transactionSizes('nft'), () => ({
     save: () => Promise.resolve(''),
     saveTable: () => Promise.resolve(''),
-    listChain: () => Promise.resolve(undefined),
+    listChains: () => Promise.resolve(new Map()),
     smallTableRules: 0,
     commit: (payload) => {
       written = payload;

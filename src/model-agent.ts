@@ -95,7 +95,7 @@ async function openParts({ nodeId, configFile, logger }: ModelAgentOptions, open
       return removal;
     },
     workloadLogs: async () => [],
-    whyUnhealthy: () => MODEL_REASON,
+    whyUnhealthy: () => undefined,
     conntrack: async () => undefined,
     // An image can be rehearsed, for nothing is started; what is to be attached would have to exist.
     outside: { requireDocker: async () => undefined, requireImage: async () => undefined, findContainer: nothingToAttach, requireNamespace: nothingToAttach },
