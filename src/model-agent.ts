@@ -3,10 +3,10 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import { ClawError } from './errors.ts';
 import { openAuditLog } from './audit.ts';
 import { readConfig, type Config } from './config.ts';
 import { dispatch, type Call, type Door } from './dispatch.ts';
+import { ClawError } from './errors.ts';
 import { openDesiredView } from './managers/desired-view.ts';
 import { createManagers } from './managers/managers.ts';
 import { createMutate } from './managers/plans.ts';
@@ -64,6 +64,7 @@ async function openParts({ nodeId, configFile, logger }: ModelAgentOptions, open
   const view = await openDesiredView(store, logger);
   opened.defer(() => view.close());
   const observed = createObservedState();
+  const { endpointsOf } = createEndpointCache(view.state, observed.state);
 
   /** By workload id: what two callers stop at once is removed once, for by then another one may have its name. */
   const removals = new Map<string, Promise<number>>();
@@ -81,7 +82,9 @@ async function openParts({ nodeId, configFile, logger }: ModelAgentOptions, open
     version: version(),
     desired: view.state,
     observed: observed.state,
-    endpointsOf: createEndpointCache(view.state, observed.state).endpointsOf,
+    // An explicit endpoint that nobody checks is taken for healthy elsewhere, but here none gets any traffic.
+    endpointsOf: (service) => endpointsOf(service).map((endpoint) => ({ ...endpoint, healthy: false })),
+    whyUnhealthy: () => MODEL_REASON,
     processesAllowed: true,
     allocations: (range) => view.allocations(range),
     modRevision: (key) => view.modRevision(key),
@@ -95,7 +98,6 @@ async function openParts({ nodeId, configFile, logger }: ModelAgentOptions, open
       return removal;
     },
     workloadLogs: async () => [],
-    whyUnhealthy: () => undefined,
     conntrack: async () => undefined,
     // An image can be rehearsed, for nothing is started; what is to be attached would have to exist.
     outside: { requireDocker: async () => undefined, requireImage: async () => undefined, findContainer: nothingToAttach, requireNamespace: nothingToAttach },

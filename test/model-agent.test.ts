@@ -32,7 +32,10 @@ async function openModel(t: TestContext, configFile?: string): Promise<Invoke> {
 const WEB = { name: 'web' };
 const RULES = [{ host: 'www.example.com', service: 'web' }];
 
-/** One call of each command, in an order in which all of them succeed. */
+/** What would have to exist, so there is none of it in a model. */
+const REFUSED = ['workload.attach', 'workload.detach'];
+
+/** One call of each other command, in an order in which all of them succeed. */
 const SESSION: readonly (readonly [command: string, params: Readonly<Record<string, unknown>>])[] = [
   ['namespace.create', { name: 'team-a', labels: { tier: 'gold' } }],
   ['namespace.update', { name: 'team-a', labels: {} }],
@@ -59,7 +62,10 @@ const SESSION: readonly (readonly [command: string, params: Readonly<Record<stri
 ];
 
 test('every command answers by its schema, and none that can be in force says it is', async (t) => {
-  assert.deepEqual(SESSION.map(([command]) => command).toSorted(), tools.map(({ command }) => command).toSorted());
+  assert.deepEqual(
+    [...SESSION.map(([command]) => command), ...REFUSED].toSorted(),
+    tools.map(({ command }) => command).toSorted(),
+  );
   const invoke = await openModel(t);
   for (const [command, params] of SESSION) {
     const answer = await invoke(command, params);
@@ -78,7 +84,7 @@ test('a workload gets its address and stands behind its service, and is never sa
   const run = await invoke('workload.run', { ...WEB, labels: { app: 'web' }, command: ['x'], ports: [{ name: 'http', port: 8080 }] });
   assert.deepEqual({ state: run['state'], message: run['message'], meshIp: run['meshIp'] }, { state: 'starting', message: MODEL_REASON, meshIp: '10.200.1.2' });
   const endpoints = await invoke('service.endpoints', WEB);
-  assert.deepEqual(endpoints['endpoints'], [{ ip: '10.200.1.2', port: 8080, containerId: run['id'], healthy: false, node: 'n1' }]);
+  assert.deepEqual(endpoints['endpoints'], [{ ip: '10.200.1.2', port: 8080, containerId: run['id'], healthy: false, reason: MODEL_REASON, node: 'n1' }]);
   assert.deepEqual({ total: endpoints['total'], healthy: endpoints['healthy'] }, { total: 1, healthy: 0 });
   const ingress = await invoke('ingress.get', WEB);
   assert.deepEqual(ingress['rules'], [{ host: 'www.example.com', path: '/', service: 'web', ready: false }]);
@@ -86,6 +92,19 @@ test('a workload gets its address and stands behind its service, and is never sa
   assert.equal((await invoke('service.endpoints', WEB))['total'], 0);
   assert.equal((await invoke('workload.list'))['count'], 0);
   await assert.rejects(invoke('workload.get', WEB), { code: 'WORKLOAD_NOT_FOUND' });
+});
+
+test('a fixed endpoint gets no traffic either, an image can be rehearsed, and there is nothing to attach', async (t) => {
+  const invoke = await openModel(t);
+  await invoke('service.create', { name: 'db', port: 5432, endpoints: [{ ip: '192.0.2.7' }] });
+  const { total, healthy } = await invoke('service.endpoints', { name: 'db' });
+  assert.deepEqual({ total, healthy }, { total: 1, healthy: 0 });
+  const { state, enforced } = await invoke('workload.run', { name: 'boxed', image: 'no/such:image' });
+  assert.deepEqual({ state, enforced }, { state: 'starting', enforced: false });
+  await assert.rejects(invoke('workload.attach', { name: 'theirs', container: 'box' }), { code: 'NOT_SUPPORTED', path: 'container' });
+  await assert.rejects(invoke('workload.attach', { name: 'theirs', netns: '/run/netns/box' }), { code: 'NOT_SUPPORTED' });
+  await assert.rejects(invoke('workload.detach', { name: 'theirs' }), { code: 'WORKLOAD_NOT_FOUND' });
+  assert.equal((await invoke('workload.list'))['count'], 1, 'what was refused left nothing behind');
 });
 
 test('what several callers stop at once is removed once, and the next of its name is another one', async (t) => {

@@ -234,7 +234,7 @@ test('mcp opens a sandbox when there is no agent, answers, and leaves nothing wh
   const ended = once(child, 'exit');
   child.stdin.end();
   assert.deepEqual(await ended, [0, null]);
-  assert.match(stderr.join('\n'), /no agent answers on .*no-agent\.sock, which does not exist; opening a sandbox instead\n.*speaking for a sandbox of its own/);
+  assert.match(stderr.join('\n'), /speaking for a sandbox of its own \(no agent of this machine could be used: no agent answers on .*no-agent\.sock, which does not exist\); its ingress is on /);
 });
 
 test('up is for root, and an ordinary user is shown the sandbox', async () => {

@@ -83,7 +83,7 @@ test('C: the host starts our MCP server and finds exactly our tools, and makes i
   const seen = probe.parse(await host.json(['mcp', 'probe', 'clawnode'], { path: [bin] }), { error: () => JSON.stringify(add) });
   assert.deepEqual(seen.diagnostics, []);
   const expected = [...toolNames, ...MADE_BY_HOST].toSorted();
-  assert.equal(seen.servers['clawnode']?.tools, expected.length);
+  assert.equal(seen.servers['clawnode']?.tools, toolNames.length);
   // The host puts the name of the server before each tool's.
   assert.deepEqual(seen.tools.toSorted(), expected.map((name) => `clawnode__${name}`));
 });
