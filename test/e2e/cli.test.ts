@@ -174,7 +174,7 @@ test('status in a sandbox tells the mode and the services', async () => {
   assert.match(stdout, /^mode +sandbox$/m);
   assert.match(stdout, /^kernel +in sync \(nft, revision [1-9]\d*\)$/m);
   assert.match(stdout, /^ingress +(http on 8443, outside http:\/\/127\.0\.0\.1:22843|starting on 8443)$/m);
-  assert.match(stdout, /^default +web +10\.201\.0\.1 +80 +0\/0$/m);
+  assert.match(stdout, /^default +web +10\.201\.0\.1 +80 +1\/1$/m);
 });
 
 test('an ordinary user drives the same sandbox', async () => {
