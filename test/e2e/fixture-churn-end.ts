@@ -76,7 +76,8 @@ function kernelDifferences(model: Model, kernel: Kernel): string[] {
     const jumps = (all: readonly { readonly chain: string; readonly rule: string }[]): string[] => all.map(({ chain, rule }) => `${chain} ${rule}`);
     const { chains, jumps: wantedJumps } = compiled.iptables[table];
     return compare(table, {
-      wanted: [...lines(chains), ...jumps(wantedJumps)],
+      // What belongs to a program that is not there is not wanted.
+      wanted: [...lines(chains), ...jumps(wantedJumps.filter(({ optional }) => optional !== true))],
       found: [...lines(held.get(table)?.chains ?? new Map()), ...jumps(held.get(table)?.jumps ?? [])],
     });
   });

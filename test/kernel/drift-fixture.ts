@@ -129,7 +129,8 @@ export async function ownState(backend: IptablesBackend): Promise<string> {
   const tables = [...parseIptablesSave(rules)].map(([table, { chains, jumps, foreignChains }]) => [
     table,
     [...chains].toSorted(([a], [b]) => (a < b ? -1 : 1)),
-    jumps.filter(({ chain }) => chain !== 'DOCKER-USER').map(({ chain, rule, index }) => `${chain} ${index} ${rule}`).toSorted(),
+    // A jump that stands last may have any number of foreign rules before it.
+    jumps.filter(({ chain }) => chain !== 'DOCKER-USER').map(({ chain, rule, index }) => `${chain} ${rule.endsWith('CLAW-FOREIGN') ? 'last' : index} ${rule}`).toSorted(),
     // Whether the chain exists is others' business; where it does, our jump is its first rule.
     foreignChains?.has('DOCKER-USER') !== true || jumps.some(({ chain, index }) => chain === 'DOCKER-USER' && index === 0),
   ]);
