@@ -22,8 +22,11 @@ export interface DrainsOptions {
 }
 
 export interface Drains {
-  /** The kernel holds the current state: what it no longer translates begins to drain, what it translates again does not end. */
-  passed(): void;
+  /**
+   * The kernel holds the current state: what it no longer translates begins to drain, what it translates again does not end.
+   * `changed` names the record keys of services that may differ since the last call, in themselves or their endpoints; undefined: any.
+   */
+  passed(changed: Iterable<string> | undefined): void;
   /** Resolves once nothing drains at the address any more: no connection is left, or the rest has been reset. */
   ended(ip: Ipv4, signal: AbortSignal): Promise<void>;
   close(): Promise<void>;
@@ -144,9 +147,9 @@ export async function openDrains(options: DrainsOptions, signal: AbortSignal): P
   };
 
   return {
-    passed: () => {
-      for (const [key, service] of view.state.services) if (service.drainSeconds !== undefined || known.has(key)) look(key);
-      for (const key of known.keys()) if (!view.state.services.has(key)) look(key);
+    passed: (changed) => {
+      const keys = changed ?? new Set([...view.state.services.keys(), ...known.keys()]);
+      for (const key of keys) if (view.state.services.get(key)?.drainSeconds !== undefined || known.has(key)) look(key);
       schedule();
       tell();
     },

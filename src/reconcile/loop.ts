@@ -5,6 +5,7 @@
 import type { Logger } from 'pino';
 import { kernelCompiler, type KernelState } from '../compile/kernel.ts';
 import { compileRoutes } from '../compile/routes.ts';
+import { serviceIndex } from '../compile/service-index.ts';
 import { staleUdpFlows, udpFlows, type UdpFlows } from '../compile/udp-flows.ts';
 import type { DesiredView } from '../managers/desired-view.ts';
 import type { Enforcement } from '../model/enforcement.ts';
@@ -48,6 +49,12 @@ export interface Loop {
   close(): Promise<void>;
 }
 
+/** What one pass brings into the kernel, and the UDP translations that are then wanted. */
+interface Pass {
+  readonly state: KernelState;
+  readonly after: UdpFlows;
+}
+
 /** What a proxy that works takes at the very most. */
 const SERVED_WITHIN_MS = 2500;
 
@@ -61,7 +68,7 @@ export function startLoop(options: LoopOptions): Loop {
   let flows = options.inheritedUdpFlows;
 
   /** A write that failed may have met a kernel that others changed: read it and try once more before anybody is told. */
-  const applyTwice = async ({ state, after }: { state: KernelState; after: UdpFlows }, signal: AbortSignal): Promise<void> => {
+  const applyTwice = async ({ state, after }: Pass, signal: AbortSignal): Promise<void> => {
     const stale = staleUdpFlows(flows, after);
     try {
       await applyInOrder(drivers, { kernel: state, stale, networkKnown }, signal);
@@ -74,13 +81,20 @@ export function startLoop(options: LoopOptions): Loop {
     networkKnown = true;
   };
 
-  const compile = (): KernelState => {
+  const udpServices = serviceIndex(({ ports }) => ports.some(({ protocol }) => protocol === 'udp'));
+  // The keys of services that changed since the last pass that succeeded; undefined: any may have.
+  let unsettled: Set<string> | undefined;
+
+  const compile = (): Pass => {
     const now = { revision: view.state.revision, endpoints: endpoints.generation() };
     const written = compiled?.endpoints === now.endpoints ? view.servicesChangedSince(compiled.revision) : undefined;
     const changedHealth = observed.takeHealthChanges();
-    const state = compiler.compile(view.state, endpointsOf, written === undefined ? undefined : new Set([...written, ...changedHealth]));
+    const changed = written === undefined ? undefined : new Set([...written, ...changedHealth]);
+    const state = compiler.compile(view.state, endpointsOf, changed);
+    const after = udpFlows(udpServices({ services: view.state.services, changed }).values(), endpointsOf);
+    unsettled = unsettled === undefined || changed === undefined ? undefined : new Set([...unsettled, ...changed]);
     compiled = now;
-    return state;
+    return { state, after };
   };
 
   const forgetKernel = (): void => {
@@ -95,11 +109,11 @@ export function startLoop(options: LoopOptions): Loop {
     onPass: options.onPass,
     logger,
     pass: async (signal) => {
-      const state = compile();
-      const after = udpFlows(view.state.services.values(), endpointsOf);
-      await applyTwice({ state, after }, signal);
-      flows = after;
-      options.drains.passed();
+      const pass = compile();
+      await applyTwice(pass, signal);
+      flows = pass.after;
+      options.drains.passed(unsettled);
+      unsettled = new Set();
     },
   });
   const routes = startPasses({
