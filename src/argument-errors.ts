@@ -2,16 +2,18 @@
 import type { z } from 'zod';
 import type { Tool } from '../tools/define.ts';
 import { ClawError } from './errors.ts';
+import { deepestIssue } from './model/deepest-issue.ts';
 
 /** How much of a caller's own text an error repeats. */
 const MAX_SHOWN = 60;
 
 /** The first issue as a ClawError with its path in the caller's notation, e.g. `ports[1].port`. */
 export function invalidArguments(tool: Tool, error: z.ZodError): ClawError {
-  const issue = error.issues[0];
-  if (issue === undefined) return new ClawError('INVALID_ARGUMENT', 'the arguments are wrong', { cause: error });
+  const outer = error.issues[0];
+  const issue = outer === undefined ? undefined : deepestIssue(outer);
+  if (outer === undefined || issue === undefined) return new ClawError('INVALID_ARGUMENT', 'the arguments are wrong', { cause: error });
   const missing = error.issues.filter((other) => other.input === undefined && other.code !== 'unrecognized_keys' && other.path.length === 1);
-  if (missing.length > 1 && missing.includes(issue)) {
+  if (missing.length > 1 && missing.includes(outer)) {
     const names = missing.map((other) => pathText(other.path)).join(', ');
     return new ClawError('INVALID_ARGUMENT', `${names} are missing`, { path: pathText(issue.path), hint: argumentsOf(tool), cause: error });
   }

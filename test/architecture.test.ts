@@ -22,14 +22,16 @@ const imports: readonly Import[] = files.flatMap(importsOf);
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'src/model/': ['src/model/'],
   'src/ipam/': ['src/model/', 'src/ipam/'],
-  'src/compile/': ['src/model/', 'src/compile/'],
+  'src/compile/': ['src/model/', 'src/policy/', 'src/compile/'],
+  'src/policy/': ['src/model/', 'src/policy/'],
+  'src/interop/': ['src/model/', 'src/policy/', 'src/interop/', 'src/errors.ts'],
   'src/store/': ['src/store/', 'src/errors.ts'],
   'src/observed/': ['src/model/', 'src/compile/', 'src/observed/'],
   'src/health/': ['src/model/', 'src/health/'],
   'src/drivers/': ['src/model/', 'src/compile/', 'src/drivers/', 'src/errors.ts'],
   'src/proxy/': ['src/model/', 'src/proxy/', 'src/errors.ts'],
   'src/runtime/': ['src/model/', 'src/runtime/', 'src/drivers/exec.ts', 'src/errors.ts'],
-  'src/managers/': ['src/model/', 'src/ipam/', 'src/compile/', 'src/store/', 'src/managers/', 'src/errors.ts', 'tools/'],
+  'src/managers/': ['src/model/', 'src/ipam/', 'src/policy/', 'src/interop/', 'src/compile/', 'src/store/', 'src/managers/', 'src/errors.ts', 'tools/'],
   'tools/': ['src/model/', 'src/managers/managers.ts', 'tools/'],
 };
 
@@ -60,7 +62,7 @@ test('only the agents make managers, and only the door runs tools with them', ()
 
 test('compile steps and allocators read no clock, no file and no chance', () => {
   const impure = files
-    .filter((file) => /^src\/(compile|ipam)\//.test(file))
+    .filter((file) => /^src\/(compile|ipam|policy)\//.test(file))
     .filter((file) => /Date\.now|new Date|Math\.random|performance\.|node:(fs|net|os|process)|process\./.test(sourceOf(file)));
   assert.deepEqual(impure, []);
 });

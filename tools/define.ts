@@ -10,7 +10,7 @@ export type Effect =
   /** Removes or stops something. */
   | 'destroy';
 
-export const TOOLSETS = ['services', 'ingress', 'workloads', 'namespaces', 'network'] as const;
+export const TOOLSETS = ['services', 'ingress', 'policy', 'workloads', 'namespaces', 'network'] as const;
 export type Toolset = (typeof TOOLSETS)[number];
 
 /**

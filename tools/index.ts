@@ -3,10 +3,12 @@ import type { Tool } from './define.ts';
 import { ingressTools } from './ingress.ts';
 import { namespaceTools } from './namespace.ts';
 import { networkTools } from './network.ts';
+import { policyTools } from './policy.ts';
+import { reachTools } from './reach.ts';
 import { serviceTools } from './service.ts';
 import { workloadTools } from './workload.ts';
 
-export const tools: readonly Tool[] = [...serviceTools, ...ingressTools, ...workloadTools, ...namespaceTools, ...networkTools];
+export const tools: readonly Tool[] = [...serviceTools, ...ingressTools, ...policyTools, ...workloadTools, ...namespaceTools, ...networkTools, ...reachTools];
 
 const byName: ReadonlyMap<string, Tool> = new Map(tools.flatMap((tool) => [[tool.command, tool] as const, [tool.toolName, tool] as const]));
 

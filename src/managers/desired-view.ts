@@ -5,6 +5,7 @@ import { ipv4, type Ipv4 } from '../model/address.ts';
 import { ingress, type Ingress } from '../model/ingress.ts';
 import { namespace, type Namespace } from '../model/namespace.ts';
 import type { Desired } from '../model/observed.ts';
+import { policy, type Policy } from '../model/policy.ts';
 import { service, type Service } from '../model/service.ts';
 import { workload, type Workload } from '../model/workload.ts';
 import { allocationPrefix, allocationRecord, cursorRecord, type AllocationRange } from '../ipam/keys.ts';
@@ -44,10 +45,12 @@ interface MutableTable {
 interface MutableState {
   revision: number;
   workloadGeneration: number;
+  policyGeneration: number;
   readonly services: Map<string, Service>;
   readonly ingresses: Map<string, Ingress>;
   readonly workloads: Map<string, Workload>;
   readonly namespaces: Map<string, Namespace>;
+  readonly policies: Map<string, Policy>;
 }
 
 /** Lists the whole store, then follows it until closed. A record that can not be read is logged and left out. */
@@ -55,10 +58,12 @@ export async function openDesiredView(store: Store, logger: Logger): Promise<Des
   const state: MutableState = {
     revision: 0,
     workloadGeneration: 0,
+    policyGeneration: 0,
     services: new Map(),
     ingresses: new Map(),
     workloads: new Map(),
     namespaces: new Map(),
+    policies: new Map(),
   };
   const revisions = new Map<string, number>();
   const tables = new Map<string, MutableTable>();
@@ -86,6 +91,7 @@ export async function openDesiredView(store: Store, logger: Logger): Promise<Des
       return;
     }
     if (kind === 'workloads') state.workloadGeneration += 1;
+    if (kind === 'policies' || kind === 'namespaces') state.policyGeneration += 1;
     recordMaps(state)[kind]?.delete(key);
   };
 
@@ -94,8 +100,13 @@ export async function openDesiredView(store: Store, logger: Logger): Promise<Des
     revisions.set(item.key, item.modRevision);
     if (kind === 'services') state.services.set(item.key, service.parse(item.value));
     else if (kind === 'ingresses') state.ingresses.set(item.key, ingress.parse(item.value));
-    else if (kind === 'namespaces') state.namespaces.set(item.key, namespace.parse(item.value));
-    else if (kind === 'workloads') {
+    else if (kind === 'policies') {
+      state.policies.set(item.key, policy.parse(item.value));
+      state.policyGeneration += 1;
+    } else if (kind === 'namespaces') {
+      state.namespaces.set(item.key, namespace.parse(item.value));
+      state.policyGeneration += 1;
+    } else if (kind === 'workloads') {
       state.workloads.set(item.key, workload.parse(item.value));
       state.workloadGeneration += 1;
     } else if (kind === 'ipam') putAllocation(table, item);
@@ -209,7 +220,7 @@ export async function openDesiredView(store: Store, logger: Logger): Promise<Des
 }
 
 function recordMaps(state: MutableState): Record<string, Map<string, unknown>> {
-  return { services: state.services, ingresses: state.ingresses, workloads: state.workloads, namespaces: state.namespaces };
+  return { services: state.services, ingresses: state.ingresses, workloads: state.workloads, namespaces: state.namespaces, policies: state.policies };
 }
 
 /** `ipam/clusterip/10.201.0.1` names an address below its range's prefix; `ipam/cursor/clusterip` names the range only. */

@@ -2,6 +2,8 @@
 import { ingressManager } from './ingresses.ts';
 import { namespaceManager } from './namespaces.ts';
 import { networkManager } from './network.ts';
+import { policyManager } from './policies.ts';
+import { reachManager } from './reach.ts';
 import { serviceManager } from './services.ts';
 import { workloadManager } from './workloads.ts';
 import type { World } from './world.ts';
@@ -12,6 +14,8 @@ export function createManagers(world: World) {
     ingresses: ingressManager(world),
     workloads: workloadManager(world),
     namespaces: namespaceManager(world),
+    policies: policyManager(world),
+    reach: reachManager(world),
     network: networkManager(world),
   };
 }

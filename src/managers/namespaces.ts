@@ -68,10 +68,10 @@ function requireOwnNameLabel(name: string, labels: Labels): void {
 }
 
 function requireEmpty(world: World, name: string): void {
-  const { services, ingresses, workloads } = world.desired;
-  const held = Object.entries({ services, ingresses, workloads }).flatMap(([kind, records]) => {
+  const { services, ingresses, workloads, policies } = world.desired;
+  const held = Object.entries({ services, ingresses, workloads, policies }).flatMap(([kind, records]) => {
     const count = [...records.keys()].filter((key) => key.startsWith(`${kind}/${name}/`)).length;
-    const noun = { services: 'service', ingresses: 'ingress', workloads: 'workload' }[kind] ?? kind;
+    const noun = { services: 'service', ingresses: 'ingress', workloads: 'workload', policies: 'policy' }[kind] ?? kind;
     return count === 0 ? [] : [`${count} ${count === 1 ? noun : kind}`];
   });
   if (held.length === 0) return;

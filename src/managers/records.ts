@@ -53,6 +53,8 @@ export function requireRoom(records: ReadonlyMap<string, unknown>, kind: string,
   throw new ClawError('LIMIT_EXCEEDED', `there are ${records.size} ${kind}, and ${MAX_OBJECTS} is the most`, { path, hint: `${remedy} ${kind} that are no longer needed.` });
 }
 
+const NOUNS: Readonly<Record<string, string>> = { ingresses: 'ingress', policies: 'network policy' };
+
 /** The record, or an error that names the command which lists what exists. */
 export function requireRecord<Item>(
   records: ReadonlyMap<string, Item>,
@@ -62,6 +64,6 @@ export function requireRecord<Item>(
   const record = records.get(key);
   if (record !== undefined) return record;
   const [kind = '', ...rest] = key.split('/');
-  const noun = kind === 'ingresses' ? 'ingress' : kind.slice(0, -1);
+  const noun = NOUNS[kind] ?? kind.slice(0, -1);
   throw new ClawError(missing.code, `there is no ${noun} ${rest.join('/')}`, { path: 'name', hint: `${missing.listWith} shows what exists.` });
 }

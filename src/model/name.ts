@@ -18,13 +18,13 @@ export const portName = z
   .max(15, { error: (issue) => `a port name holds at most 15 characters, this one has ${typeof issue.input === 'string' ? issue.input.length : 'more'}` })
   .regex(/^(?=.*[a-z])[a-z0-9]([-a-z0-9]*[a-z0-9])?$/, { error: 'a port name is lower case letters, digits and "-", with at least one letter' });
 
-const labelKey = z
+export const labelKey = z
   .string()
   .regex(/^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/, {
     error: 'a label key is [prefix/]name: the prefix a DNS name of at most 253 characters, the name at most 63 of letters, digits, "-", "_" and "."',
   });
 
-const labelValue = z
+export const labelValue = z
   .string()
   .regex(/^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$/, {
     error: 'a label value is at most 63 of letters, digits, "-", "_" and ".", starting and ending with a letter or digit',

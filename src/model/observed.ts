@@ -4,6 +4,7 @@ import type { Service } from './service.ts';
 import type { Workload, WorkloadState } from './workload.ts';
 import type { Ingress } from './ingress.ts';
 import type { Namespace } from './namespace.ts';
+import type { Policy } from './policy.ts';
 
 export interface ObservedWorkload {
   readonly state: WorkloadState;
@@ -33,10 +34,13 @@ export interface Desired {
   readonly revision: number;
   /** Grows whenever a workload record changes: endpoints need not be computed again before. */
   readonly workloadGeneration: number;
+  /** Grows whenever a policy or a namespace changes. */
+  readonly policyGeneration: number;
   readonly services: ReadonlyMap<string, Service>;
   readonly ingresses: ReadonlyMap<string, Ingress>;
   readonly workloads: ReadonlyMap<string, Workload>;
   readonly namespaces: ReadonlyMap<string, Namespace>;
+  readonly policies: ReadonlyMap<string, Policy>;
 }
 
 /** One address behind one port of a service. */

@@ -8,7 +8,7 @@ export const recordBase = z.object({
 });
 
 /** The key of a namespaced noun, e.g. `services/default/web`. */
-export function recordKey(kind: 'services' | 'ingresses' | 'workloads', { namespace, name }: Named): string {
+export function recordKey(kind: 'services' | 'ingresses' | 'workloads' | 'policies', { namespace, name }: Named): string {
   return `${kind}/${namespace}/${name}`;
 }
 

@@ -27,6 +27,7 @@ export function instructions({ introduction, scope }: { introduction: string; sc
 const SUBJECTS = {
   services: 'services with stable virtual IPs',
   ingress: 'HTTP ingress by host and path (port 8443 of the node)',
+  policy: 'network policies',
   workloads: 'workloads with an IP each',
   namespaces: 'namespaces',
   network: 'the state of the network',

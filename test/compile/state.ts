@@ -1,9 +1,11 @@
 /** Small desired states for compile tests, made through the real schemas, and the text in which results are compared. */
+import { parsePolicyForm, type PolicyForm } from '../../src/interop/native-policy.ts';
 import { TABLES, type IptablesState } from '../../src/compile/kernel-state.ts';
 import { cidr, ipv4 } from '../../src/model/address.ts';
 import { ingress } from '../../src/model/ingress.ts';
 import { ranges, type Node } from '../../src/model/node.ts';
 import type { Desired, Observed } from '../../src/model/observed.ts';
+import { policy, type Policy } from '../../src/model/policy.ts';
 import { recordKey } from '../../src/model/record.ts';
 import { service, type Service } from '../../src/model/service.ts';
 import { workload, type Workload, type WorkloadState } from '../../src/model/workload.ts';
@@ -43,21 +45,29 @@ export function aWorkload(fields: Record<string, unknown>): Workload {
   });
 }
 
+/** In the form of network.policy.create. */
+export function aPolicy({ name = 'p', namespace = 'default', mode = 'enforce', origin = 'native', ...form }: PolicyForm & Partial<Pick<Policy, 'name' | 'namespace' | 'mode' | 'origin'>>): Policy {
+  return policy.parse({ ...base, namespace, name, mode, origin, ...parsePolicyForm(form) });
+}
+
 interface Parts {
   readonly services?: readonly Service[];
   readonly workloads?: readonly Workload[];
   readonly ingresses?: readonly Record<string, unknown>[];
+  readonly policies?: readonly Policy[];
 }
 
-export function desired({ services = [], workloads = [], ingresses = [] }: Parts): Desired {
+export function desired({ services = [], workloads = [], ingresses = [], policies = [] }: Parts): Desired {
   const parsed = ingresses.map((fields) => ingress.parse({ ...base, name: 'in', tls: false, ...fields }));
   return {
     revision: 1,
     workloadGeneration: 1,
+    policyGeneration: 1,
     services: new Map(services.map((item) => [recordKey('services', item), item])),
     workloads: new Map(workloads.map((item) => [recordKey('workloads', item), item])),
     ingresses: new Map(parsed.map((item) => [recordKey('ingresses', item), item])),
     namespaces: new Map(),
+    policies: new Map(policies.map((item) => [recordKey('policies', item), item])),
   };
 }
 

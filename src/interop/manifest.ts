@@ -1,0 +1,57 @@
+/** Reads a manifest's documents, YAML or JSON, several at once. It knows nothing of what they mean. */
+import { parseAllDocuments } from 'yaml';
+import { ClawError } from '../errors.ts';
+
+export interface ManifestDocument {
+  /** Counted from 0, documents that hold nothing left out. */
+  readonly index: number;
+  readonly kind: string;
+  readonly apiVersion: string;
+  readonly object: unknown;
+}
+
+/** An alias that repeats another one over and over could fill the memory. */
+const MAX_ALIASES = 100;
+
+/** The objects of a manifest, those inside of Lists too. Throws INVALID_ARGUMENT with line and column, or the document's number. */
+export function readManifest(text: string): ManifestDocument[] {
+  const documents = parseAllDocuments(text, { uniqueKeys: true, prettyErrors: true });
+  if ('empty' in documents) return [];
+  const values = documents.map((document): unknown => {
+    const [error] = document.errors;
+    if (error !== undefined) throw wrong(error.message.split('\n')[0] ?? 'not YAML', error);
+    try {
+      return document.toJS({ maxAliasCount: MAX_ALIASES });
+    } catch (cause) {
+      throw wrong(cause instanceof Error ? cause.message : 'not YAML', cause);
+    }
+  });
+  const objects = values.filter((value) => value !== null && value !== undefined).flatMap(itemsOf);
+  return objects.map((object, index) => {
+    const { kind, apiVersion } = headOf(object);
+    if (kind === undefined || apiVersion === undefined) {
+      throw new ClawError('INVALID_ARGUMENT', `manifest[${index}]: an object needs ${kind === undefined ? 'kind' : 'apiVersion'}`, { path: `manifest[${index}].${kind === undefined ? 'kind' : 'apiVersion'}`, hint: 'E.g. apiVersion: networking.k8s.io/v1, kind: NetworkPolicy.' });
+    }
+    return { index, kind, apiVersion, object };
+  });
+}
+
+function itemsOf(value: unknown): readonly unknown[] {
+  const { kind, apiVersion } = headOf(value);
+  if (typeof value !== 'object' || value === null || kind === undefined || !kind.endsWith('List') || !('items' in value) || !Array.isArray(value.items)) return [value];
+  // The items of a typed list, a NetworkPolicyList, need not say their kind.
+  const head = kind === 'List' ? {} : { kind: kind.slice(0, -'List'.length), apiVersion };
+  return value.items.map((item: unknown) => (typeof item === 'object' && item !== null ? { ...head, ...item } : item));
+}
+
+function headOf(value: unknown): { kind?: string; apiVersion?: string } {
+  if (typeof value !== 'object' || value === null) return {};
+  return {
+    ...('kind' in value && typeof value.kind === 'string' ? { kind: value.kind } : {}),
+    ...('apiVersion' in value && typeof value.apiVersion === 'string' ? { apiVersion: value.apiVersion } : {}),
+  };
+}
+
+function wrong(message: string, cause: unknown): ClawError {
+  return new ClawError('INVALID_ARGUMENT', `manifest: ${message}`, { path: 'manifest', hint: 'A manifest is YAML or JSON; documents are divided by a line of ---.', cause });
+}

@@ -1,0 +1,105 @@
+/** Reads the objects that a simulation is asked over: policies in either form, manifests, and who is meant by a probe. Reads no state. */
+import type { Simulate } from '../../tools/reach.ts';
+import { ClawError } from '../errors.ts';
+import { NETWORK_POLICY, readKubernetesPolicy } from '../interop/kubernetes-policy.ts';
+import { readKubernetesNamespace } from '../interop/kubernetes-namespace.ts';
+import { readManifest } from '../interop/manifest.ts';
+import { parsePolicyForm } from '../interop/native-policy.ts';
+import { ipv4 } from '../model/address.ts';
+import { deepestIssue } from '../model/deepest-issue.ts';
+import { nativePolicy } from '../model/policy-form.ts';
+import type { PolicyModelInput } from '../policy/evaluate.ts';
+import { namespaceLabels, type Party, type PolicyParts, type PolicyWorkload } from '../policy/parties.ts';
+import type { Probe } from '../policy/simulate.ts';
+
+export interface Simulation {
+  readonly model: PolicyModelInput;
+  readonly workloads: readonly PolicyWorkload[];
+  /** Undefined: the whole matrix is asked for. */
+  readonly probes?: readonly Probe[];
+}
+
+/** Throws INVALID_ARGUMENT with the path of the culprit, e.g. `policies[2].spec.ingress[0]` or `probes[7].from`. */
+export function readSimulation({ namespaces, workloads, policies, manifest, probes }: Simulate): Simulation {
+  const documents = manifest === undefined ? [] : readManifest(manifest);
+  const read = policies.map((policy, index) => at(`policies[${index}]`, () => readPolicy(policy)));
+  const named: { name: string; labels: Record<string, string> }[] = [...namespaces];
+  for (const { index, kind, apiVersion, object } of documents) {
+    const path = `manifest[${index}]`;
+    if (kind === 'Namespace' && apiVersion === 'v1') named.push(at(path, () => readKubernetesNamespace(object)));
+    else if (kind === NETWORK_POLICY.kind && apiVersion === NETWORK_POLICY.apiVersion) read.push(at(path, () => readPolicy(object)));
+    else throw new ClawError('NOT_SUPPORTED', `${path}: ${apiVersion} ${kind} says nothing about who reaches whom here`, { path: `${path}.kind`, hint: 'A simulation takes NetworkPolicy and Namespace objects.' });
+  }
+  refuseTwins(read, 'policies');
+  refuseTwins(workloads, 'workloads');
+  const find = partyFinder(workloads);
+  return {
+    model: { policies: read, namespaces: namespaceLabels(named) },
+    workloads,
+    ...(probes === undefined ? {} : { probes: probes.map((probe, index) => readProbe(probe, { path: `probes[${index}]`, find })) }),
+  };
+}
+
+function readPolicy(object: unknown): PolicyParts {
+  if (isKubernetes(object)) return { ...readKubernetesPolicy(object), mode: 'enforce' };
+  const parsed = nativePolicy.safeParse(object, { reportInput: true });
+  if (parsed.success) {
+    const { namespace, name, mode = 'enforce', ...form } = parsed.data;
+    return { namespace, name, origin: 'native', mode, ...parsePolicyForm(form) };
+  }
+  const [outer] = parsed.error.issues;
+  const issue = outer === undefined ? undefined : deepestIssue(outer);
+  const steps = [...(issue?.path ?? []), ...(issue?.code === 'unrecognized_keys' ? issue.keys.slice(0, 1) : [])];
+  const path = steps.map((step, index) => (typeof step === 'number' ? `[${step}]` : `${index === 0 ? '' : '.'}${String(step)}`)).join('');
+  throw new ClawError('INVALID_ARGUMENT', `${path}: ${issue?.message ?? 'it can not be read'}`, { path, hint: 'The form is that of network.policy.create, or of a Kubernetes NetworkPolicy.' });
+}
+
+/** No policy of ours has one of these keys. */
+function isKubernetes(object: unknown): boolean {
+  return typeof object === 'object' && object !== null && ['apiVersion', 'kind', 'metadata', 'spec'].some((key) => key in object);
+}
+
+/** An error's path and message with the place in front where the object stands. */
+function at<Read>(place: string, read: () => Read): Read {
+  try {
+    return read();
+  } catch (error) {
+    if (!(error instanceof ClawError)) throw error;
+    throw new ClawError(error.code, `${place}.${error.message}`, { path: `${place}.${error.path ?? ''}`, cause: error, ...(error.hint === undefined ? {} : { hint: error.hint }) });
+  }
+}
+
+function refuseTwins(objects: readonly { readonly namespace: string; readonly name: string }[], kind: string): void {
+  const seen = new Set<string>();
+  for (const [index, { namespace, name }] of objects.entries()) {
+    if (seen.has(`${namespace}/${name}`)) throw new ClawError('INVALID_ARGUMENT', `${namespace}/${name} stands there twice`, { path: `${kind}[${index}].name`, hint: 'Give each object once.' });
+    seen.add(`${namespace}/${name}`);
+  }
+}
+
+type Find = (text: string, path: string) => Party;
+
+/** The workload of a name or address; an address that none of them has stands for the world outside. */
+function partyFinder(workloads: readonly PolicyWorkload[]): Find {
+  const byName = new Map(workloads.map((workload) => [`${workload.namespace}/${workload.name}`, workload]));
+  const byIp = new Map(workloads.flatMap((workload) => (workload.ip === undefined ? [] : [[workload.ip, workload] as const])));
+  return (text, path) => {
+    if (text === 'entity:host') return { kind: 'host' };
+    if (text === 'entity:ingress') return { kind: 'ingress' };
+    const ip = ipv4.safeParse(text);
+    const workload = ip.success ? byIp.get(ip.data) : byName.get(text.includes('/') ? text : `default/${text}`);
+    if (workload !== undefined) return { kind: 'workload', workload };
+    if (ip.success) return { kind: 'address', ip: ip.data };
+    throw new ClawError('INVALID_ARGUMENT', `${path}: ${JSON.stringify(text)} is neither a workload of this simulation nor an IPv4 address`, { path, hint: 'Name it as namespace/name; "entity:ingress" and "entity:host" stand for the proxy and the node.' });
+  };
+}
+
+function readProbe({ from, to, port, protocol }: NonNullable<Simulate['probes']>[number], { path, find }: { path: string; find: Find }): Probe {
+  const source = find(from, `${path}.from`);
+  const destination = find(to, `${path}.to`);
+  if (destination.kind === 'ingress') throw new ClawError('INVALID_ARGUMENT', `${path}.to: the ingress proxy is no destination`, { path: `${path}.to`, hint: 'It listens on the node: ask for "entity:host" and its port.' });
+  if (typeof port === 'number') return { from: source, to: destination, port, protocol };
+  const named = destination.kind === 'workload' ? destination.workload.ports.find((candidate) => candidate.name === port && candidate.protocol === protocol) : undefined;
+  if (named === undefined) throw new ClawError('INVALID_ARGUMENT', `${path}.port: ${to} has no ${protocol} port named ${port}`, { path: `${path}.port`, hint: 'Give its number, or name the port in the ports of the workload.' });
+  return { from: source, to: destination, port: named.port, asked: port, protocol };
+}

@@ -1,0 +1,52 @@
+/** The commands that answer who may reach whom, and why. */
+import { z } from 'zod';
+import { ipv4, port } from '../src/model/address.ts';
+import { labels, name, namespaceName, portName } from '../src/model/name.ts';
+import { policyProtocol } from '../src/model/policy.ts';
+import { defineTool, type Tool } from './define.ts';
+
+const end = z.string().min(1).max(130).describe('"namespace/name" or IP');
+
+const verdict = z.enum(['allow', 'deny']);
+
+export const simulateInput = z.strictObject({
+  namespaces: z.array(z.strictObject({ name, labels: labels.default({}) })).max(10_000).default([]),
+  workloads: z
+    .array(
+      z.strictObject({
+        namespace: namespaceName,
+        name,
+        labels: labels.default({}),
+        ip: ipv4.optional(),
+        ports: z.array(z.strictObject({ name: portName.optional(), port, protocol: policyProtocol.default('tcp') })).max(64).default([]),
+      }),
+    )
+    .max(10_000)
+    .default([]),
+  policies: z.array(z.record(z.string(), z.unknown())).max(10_000).default([]).describe('As for network.policy.create, or Kubernetes NetworkPolicy objects'),
+  manifest: z.string().max(4_000_000).optional().describe('YAML with more policies and namespaces'),
+  probes: z
+    .array(z.strictObject({ from: end, to: end, port: z.union([port, portName]).describe('Number, or name on the destination'), protocol: policyProtocol.default('tcp') }))
+    .max(250_000)
+    .optional()
+    .describe('Left out: every workload to every declared port'),
+});
+export type Simulate = z.output<typeof simulateInput>;
+
+export const reachTools: readonly Tool[] = [
+  defineTool({
+    command: 'network.simulate',
+    title: 'Simulate network policies',
+    description: 'Who could reach whom under policies given in the call; touches nothing. Rehearse a policy with it.',
+    toolset: 'policy',
+    effect: 'read',
+    idempotent: true,
+    input: simulateInput,
+    output: z.object({
+      results: z.array(
+        z.object({ from: z.string(), to: z.string(), port: z.union([z.int(), z.string()]), protocol: z.string(), ingress: verdict, egress: verdict, verdict, reason: z.string() }),
+      ),
+    }),
+    handle: (managers, input) => managers.reach.simulate(input),
+  }),
+];
