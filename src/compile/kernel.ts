@@ -6,6 +6,7 @@ import type { IpsetState, IptablesState, Jump, NodeNetwork, TableState, Workload
 import { compileLinks, compileNodeNetwork } from './links.ts';
 import { compileHairpinSet, compileMasquerade } from './masquerade.ts';
 import { compileFilter, compileRaw } from './netpol.ts';
+import { policiesCompiler } from './policies.ts';
 import { servicesCompiler, SERVICES_CHAIN } from './services.ts';
 
 export interface KernelState {
@@ -28,13 +29,20 @@ export function kernelCompiler(node: Node): KernelCompiler {
   const nodeNetwork = compileNodeNetwork(node);
   const services = servicesCompiler(node.ranges.clusterIp);
   const natOf = natTable(node);
+  const policies = policiesCompiler(node.id);
   let workloads: WorkloadPart | undefined;
+  let filtered: FilterPart | undefined;
   return {
     compile: (desired, endpointsOf, changedServices) => {
       if (workloads?.generation !== desired.workloadGeneration) workloads = compileWorkloads(node, desired);
-      const { links, ipsets, raw, filter } = workloads;
+      const { links, hairpin, raw } = workloads;
+      if (filtered?.links !== links || filtered.policyGeneration !== desired.policyGeneration) {
+        const compiled = policies.compile(desired);
+        filtered = { links, policyGeneration: desired.policyGeneration, filter: compileFilter(node, links, compiled), sets: compiled.sets };
+      }
+      const { filter, sets } = filtered;
       const nat = natOf(services.compile({ services: desired.services, endpointsOf, changed: changedServices }));
-      return { nodeNetwork, links, ipsets: [...ipsets, ...services.sets()], iptables: { raw, filter, nat } };
+      return { nodeNetwork, links, ipsets: [hairpin, ...sets, ...services.sets()], iptables: { raw, filter, nat } };
     },
   };
 }
@@ -44,13 +52,20 @@ export function compileKernel(node: Node, desired: Desired, endpointsOf: Endpoin
   return kernelCompiler(node).compile(desired, endpointsOf);
 }
 
-interface WorkloadPart extends Pick<KernelState, 'links' | 'ipsets'>, Pick<IptablesState, 'raw' | 'filter'> {
+interface WorkloadPart extends Pick<KernelState, 'links'>, Pick<IptablesState, 'raw'> {
   readonly generation: number;
+  readonly hairpin: IpsetState;
+}
+
+/** What depends on policies, too. */
+interface FilterPart extends Pick<KernelState, 'links'>, Pick<IptablesState, 'filter'> {
+  readonly policyGeneration: number;
+  readonly sets: readonly IpsetState[];
 }
 
 function compileWorkloads(node: Node, { workloads, workloadGeneration }: Desired): WorkloadPart {
   const links = compileLinks(node, workloads.values());
-  return { generation: workloadGeneration, links, ipsets: [compileHairpinSet(links)], raw: compileRaw(links), filter: compileFilter(node, links) };
+  return { generation: workloadGeneration, links, hairpin: compileHairpinSet(links), raw: compileRaw(links) };
 }
 
 function natTable(node: Node): (services: TableState['chains']) => TableState {

@@ -2,7 +2,7 @@
 import { MESH_INTERFACE, type Node } from '../model/node.ts';
 import type { IpsetState, Jump, Rules, WorkloadLink } from './kernel-state.ts';
 
-const HAIRPIN_SET = 'CLAW-HAIRPIN';
+export const HAIRPIN_SET = 'CLAW-HAIRPIN';
 
 /** nat POSTROUTING. Ours come first and end in ACCEPT inside the mesh, so that a foreign catch-all never hides a workload's address. */
 export function compileMasquerade(node: Node): { chains: Map<string, Rules>; jumps: Jump[] } {

@@ -1,45 +1,57 @@
-/** Who may send through this node at all: the skeleton of CLAW-NETPOL, anti-spoofing and the refusal of untranslated VIPs. Pure. */
+/** Who may send through this node: CLAW-NETPOL down to the chains of policies, anti-spoofing and the refusal of untranslated VIPs. Pure. */
 import type { Cidr } from '../model/address.ts';
 import { WORKLOAD_INTERFACE_PREFIX, type Node } from '../model/node.ts';
 import type { Rules, TableState, WorkloadLink } from './kernel-state.ts';
+import { HAIRPIN_SET } from './masquerade.ts';
+import type { CompiledPolicies } from './policies.ts';
+import { POLICY_ENDS } from './policy-chains.ts';
+import type { Place } from './policy-terms.ts';
 
 const OURS = `${WORKLOAD_INTERFACE_PREFIX}+`;
+const NO_SYN = '-p tcp -m conntrack --ctstate NEW -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j REJECT --reject-with tcp-reset';
 
 /**
  * The filter table. Everything to or from a workload interface ends in ACCEPT, DROP or REJECT here and never returns to
- * foreign rules. An interface with our prefix that no known workload owns is dropped, also while no agent runs.
+ * foreign rules. An interface with our prefix that no known workload owns is dropped, also while no agent runs. The source's egress
+ * is asked before the destination's ingress, and both must return.
  */
-export function compileFilter(node: Node, links: readonly WorkloadLink[]): TableState {
+export function compileFilter(node: Node, links: readonly WorkloadLink[], policies: Pick<CompiledPolicies, 'entries' | 'chains'>): TableState {
   const vips = node.ranges.clusterIp;
+  const into = (place: Place) => (link: WorkloadLink): string => {
+    const chain = policies.entries.get(link.id)?.[place];
+    return `${place === 'ingress' ? '-o' : '-i'} ${link.hostInterface} ${chain === undefined ? '-j RETURN' : `-g ${chain}`}`;
+  };
   return {
     chains: new Map<string, Rules>([
       [
         'CLAW-NETPOL',
         [
-          `-i ${OURS} -g CLAW-WORKLOAD`,
-          `-o ${OURS} -g CLAW-WORKLOAD`,
-          // Through a VIP to an endpoint outside: no workload interface is touched, yet it is our translation.
-          `-m conntrack --ctstate NEW --ctorigdst ${vips} -j CLAW-OUTSIDE`,
-        ],
-      ],
-      [
-        'CLAW-WORKLOAD',
-        [
+          // One way in: the kernel checks every rule that can be reached at each commit, and what is reached twice is checked twice.
+          `! -i ${OURS} ! -o ${OURS} -g CLAW-ELSEWHERE`,
           '-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT',
           // Packets that fit no connection would leave untranslated.
           '-m conntrack --ctstate INVALID -j DROP',
           // Conntrack takes up a TCP stream in its middle: without this, deleting an entry would not cut a connection.
-          '-p tcp -m conntrack --ctstate NEW -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j REJECT --reject-with tcp-reset',
+          NO_SYN,
+          // A workload reaches itself also through a VIP, whatever its policies say.
+          `-m set --match-set ${HAIRPIN_SET} src,dst -j ACCEPT`,
           `! -i ${OURS} -j CLAW-OUTSIDE`,
           `-i ${OURS} -j CLAW-EGRESS`,
           `-o ${OURS} -j CLAW-INGRESS`,
           '-j ACCEPT',
         ],
       ],
+      // Through a VIP to an endpoint outside: no workload interface is touched, yet it is our translation.
+      ['CLAW-ELSEWHERE', [`-m conntrack --ctstate NEW --ctorigdst ${vips} -j CLAW-OUTSIDE`]],
       // The node's own processes never pass FORWARD, so what comes here from elsewhere is a foreign machine or bridge.
       ['CLAW-OUTSIDE', [...node.exposeTo.map((range) => `${fromRange(range)}-j RETURN`), '-j DROP']],
-      ...dispatch('CLAW-EGRESS', '-i', links, (link) => `-i ${link.hostInterface} -j RETURN`),
-      ...dispatch('CLAW-INGRESS', '-o', links, (link) => `-o ${link.hostInterface} -j RETURN`),
+      ...dispatch('CLAW-EGRESS', '-i', links, into('egress')),
+      ...dispatch('CLAW-INGRESS', '-o', links, into('ingress')),
+      // To the node itself. What returns from here meets the operator's own rules.
+      ['CLAW-HOST', ['-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN', NO_SYN, '-j CLAW-HOSTS']],
+      ...dispatch('CLAW-HOSTS', '-i', links, into('host')),
+      ...policies.chains.map((chain) => [chain.name, chain.rules()] as const),
+      ...POLICY_ENDS,
       // A packet that still carries a VIP was not translated: no such service, port or healthy endpoint.
       [
         'CLAW-INPUT',
@@ -59,6 +71,7 @@ export function compileFilter(node: Node, links: readonly WorkloadLink[]): Table
       { chain: 'DOCKER-USER', rule: '-m comment --comment clawnode -j CLAW-NETPOL', place: 'first', optional: true },
       // Last, so that whatever accepts a connection before it, Docker's rules for one, keeps its say.
       ...(node.dropForeignForwarding ? [{ chain: 'FORWARD', rule: '-m comment --comment clawnode -j CLAW-FOREIGN', place: 'last' } as const] : []),
+      { chain: 'INPUT', rule: `-i ${OURS} -m comment --comment clawnode -j CLAW-HOST`, place: 'first' },
       { chain: 'INPUT', rule: `-d ${vips} -m comment --comment clawnode -j CLAW-INPUT`, place: 'first' },
       { chain: 'OUTPUT', rule: `-d ${vips} -m comment --comment clawnode -j CLAW-REJECT`, place: 'first' },
     ],

@@ -1,13 +1,15 @@
 /** A workload: a command, a container or an attached network namespace with an IP of its own; imports nothing local but its parts. */
 import { z } from 'zod';
-import { ipv4, port, protocol } from './address.ts';
+import { ipv4, port } from './address.ts';
 import { labels, name, portName } from './name.ts';
+import { policyProtocol } from './policy.ts';
 import { recordBase } from './record.ts';
 
 export const workloadPort = z.strictObject({
   name: portName.optional(),
   port,
-  protocol: protocol.default('tcp'),
+  /** Services know no SCTP, policies do. */
+  protocol: policyProtocol.default('tcp'),
 });
 export type WorkloadPort = z.infer<typeof workloadPort>;
 

@@ -1,0 +1,101 @@
+/** The chains that workloads' policies become: what is allowed returns, what is left at the end is denied or told. Pure. */
+import { createHash } from 'node:crypto';
+import { NFLOG_GROUP } from '../model/flow.ts';
+import type { PolicyParts, PolicyWorkload } from '../policy/parties.ts';
+import type { Rules } from './kernel-state.ts';
+import type { MemberSet } from './member-sets.ts';
+import { resolveNamed, ruleText, type Place, type Term } from './policy-terms.ts';
+
+/** A chain whose rules follow its sets: they are written anew only when one of these has changed. */
+export interface PolicyChain {
+  readonly name: string;
+  readonly terms: readonly Term[];
+  rules(): Rules;
+}
+
+/** The terms of a policy for a place; called again for the same policy it gives the same. */
+export type TermsOf = (policy: PolicyParts, place: Place) => readonly Term[];
+
+export interface Selected {
+  readonly workload: PolicyWorkload;
+  /** All that select the workload, in the order of their names. */
+  readonly policies: readonly PolicyParts[];
+}
+
+const LETTER = { ingress: 'I', egress: 'E', host: 'H' } as const;
+
+/**
+ * The chains that decide for a workload at a place, the one to enter first; none where nothing isolates it. Workloads with the same
+ * terms share them: they are named by what they ask, not by whom they serve.
+ */
+export function chainsOf({ workload, policies }: Selected, place: Place, termsOf: TermsOf): PolicyChain[] {
+  const direction = place === 'ingress' ? 'ingress' : 'egress';
+  const isolating = policies.filter((policy) => policy[direction] !== undefined);
+  const audited = isolating.filter(({ mode }) => mode === 'audit');
+  const enforced = isolating.filter(({ mode }) => mode === 'enforce');
+  const termsFor = (those: readonly PolicyParts[]): Term[] => merged(those.flatMap((policy) => termsOf(policy, place)).flatMap((term) => resolveNamed(term, workload)));
+  const audit = audited.length > 0 && speaks(isolating, place) ? chain({ letter: `A${LETTER[place]}`, place, terms: termsFor(isolating), allow: '-j RETURN', end: `-j CLAW-AUDIT-${place.toUpperCase()}` }) : undefined;
+  const enforce =
+    enforced.length > 0 && speaks(enforced, place)
+      ? chain({ letter: LETTER[place], place, terms: termsFor(enforced), allow: audit === undefined ? '-j RETURN' : `-g ${audit.name}`, end: `-g CLAW-DENY-${place.toUpperCase()}` })
+      : undefined;
+  return [enforce, audit].filter((made) => made !== undefined);
+}
+
+/** Imported policies leave the way to the node open. */
+function speaks(policies: readonly PolicyParts[], place: Place): boolean {
+  return place !== 'host' || policies.some(({ origin }) => origin === 'native');
+}
+
+interface ChainParts {
+  readonly letter: string;
+  readonly place: Place;
+  readonly terms: readonly Term[];
+  readonly allow: string;
+  readonly end: string;
+}
+
+function chain({ letter, place, terms, allow, end }: ChainParts): PolicyChain {
+  const hash = createHash('sha256').update(`${place}\n${allow}\n${end}`);
+  for (const { key } of terms) hash.update(`\n${key}`);
+  let written: { readonly of: readonly (string | undefined)[]; readonly rules: Rules } | undefined;
+  const sets = terms.flatMap(({ set }) => (set === undefined ? [] : [set.members]));
+  return {
+    // Chain names hold 28 bytes.
+    name: `CLAW-P${letter}-${hash.digest('hex').slice(0, 18).toUpperCase()}`,
+    terms,
+    rules: () => {
+      if (written === undefined || sets.some((set, index) => set.current()?.name !== written?.of[index])) written = { of: namesOf(sets), rules: rulesOf({ terms, allow, end }) };
+      return written.rules;
+    },
+  };
+}
+
+function rulesOf({ terms, allow, end }: Pick<ChainParts, 'terms' | 'allow' | 'end'>): Rules {
+  const allowing = terms.map((term) => ruleText(term, allow)).filter((rule) => rule !== undefined);
+  return [...new Set(allowing), end];
+}
+
+function namesOf(sets: readonly MemberSet[]): (string | undefined)[] {
+  return sets.map((set) => set.current()?.name);
+}
+
+function merged(terms: readonly Term[]): Term[] {
+  return [...new Map(terms.map((term) => [term.key, term])).values()].toSorted((a, b) => (a.key < b.key ? -1 : 1));
+}
+
+/** A name for what is not allowed, and how often per second it is told at most: a flood must not fill a disk. */
+const TOLD = '-m limit --limit 50/sec --limit-burst 100';
+
+/**
+ * The ends of policy chains. A denied connection is refused at once, so that whoever opened it learns that it is not allowed
+ * (EHOSTUNREACH) instead of waiting: "administratively prohibited" differs from a port where nobody listens.
+ */
+export const POLICY_ENDS: readonly [string, Rules][] = [
+  ...(['INGRESS', 'EGRESS', 'HOST'] as const).map((place): [string, Rules] => [`CLAW-DENY-${place}`, [told(`claw deny ${place.toLowerCase()} `), '-j REJECT --reject-with icmp-admin-prohibited']]),
+  ...(['INGRESS', 'EGRESS', 'HOST'] as const).map((place): [string, Rules] => [`CLAW-AUDIT-${place}`, [told(`claw audit ${place.toLowerCase()} `)]]),
+];
+
+function told(prefix: string): string {
+  return `${TOLD} -j NFLOG --nflog-prefix "${prefix}" --nflog-group ${NFLOG_GROUP}`;
+}
