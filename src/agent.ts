@@ -7,11 +7,12 @@ import { compileNodeNetwork } from './compile/links.ts';
 import { readConfig, type Config } from './config.ts';
 import { dispatch, type Door } from './dispatch.ts';
 import { openConntrack } from './drivers/conntrack.ts';
-import { readTcpConnections, readTranslatedUdp } from './drivers/conntrack-list.ts';
+import { readConnections, readTcpConnections, readTranslatedUdp } from './drivers/conntrack-list.ts';
 import { openIpset } from './drivers/ipset.ts';
 import { openIptables } from './drivers/iptables.ts';
 import { openLinks } from './drivers/link.ts';
 import { openNamespaceNames } from './drivers/namespace-name.ts';
+import { ownAddresses } from './drivers/own-addresses.ts';
 import { openNodeNetwork } from './drivers/node-network.ts';
 import { resetSockets } from './drivers/tcp-reset.ts';
 import { readTranslated } from './drivers/translated.ts';
@@ -34,6 +35,7 @@ import { openDrains } from './reconcile/drains.ts';
 import { openHealth } from './reconcile/health.ts';
 import { openJoined } from './reconcile/joined.ts';
 import { startLoop } from './reconcile/loop.ts';
+import { tightener } from './reconcile/tighten.ts';
 import { startWorkloadController } from './reconcile/workloads.ts';
 import { openConfinedProxy } from './runtime/confined-proxy.ts';
 import { openDockerRuntime } from './runtime/docker.ts';
@@ -152,7 +154,7 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
     signal,
   );
   opened.defer(() => drains.close());
-  const loop = startLoop({ node, view, observed, endpoints, drivers, drains, feedRoutes: (routes, until) => proxy.feed(routes, until), inheritedUdpFlows, onPass: (pass) => metrics.onPass(pass), logger });
+  const loop = startLoop({ node, view, observed, endpoints, drivers, drains, feedRoutes: (routes, until) => proxy.feed(routes, until), inheritedUdpFlows, tighten: tightener({ readConnections, conntrack, isLocal: ownAddresses, logger }), onPass: (pass) => metrics.onPass(pass), logger });
   opened.defer(() => loop.close());
 
   let metricsHttp: MetricsHttp | undefined;

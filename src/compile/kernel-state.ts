@@ -70,8 +70,20 @@ export interface NodeNetwork {
   readonly subnet: Cidr;
 }
 
-/** Conntrack entries that must go: those of a service's VIP towards an endpoint or one of its ports, or all of a released workload. */
+/**
+ * Conntrack entries that must go: those of a service's VIP towards an endpoint or one of its ports, all of a released workload, or
+ * those from one address to one port, by way of what was dialled, that policies forbid.
+ */
 export type ConntrackFlush =
   | { readonly type: 'tcp-endpoint'; readonly clusterIp: Ipv4; readonly servicePort: number; readonly endpointIp: Ipv4; readonly endpointPort: number }
+  | ForbiddenFlow
   | { readonly type: 'udp-endpoint'; readonly clusterIp: Ipv4; readonly endpointIp: Ipv4 }
   | { readonly type: 'address'; readonly ip: Ipv4 };
+
+export interface ForbiddenFlow {
+  readonly type: 'forbidden';
+  readonly protocol: string;
+  readonly from: Ipv4;
+  readonly dialled: { readonly ip: Ipv4; readonly port: number };
+  readonly endpoint: { readonly ip: Ipv4; readonly port: number };
+}

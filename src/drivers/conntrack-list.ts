@@ -1,4 +1,5 @@
 /** Reads which UDP flows the kernel translates and which TCP connections it tracks; it changes nothing. */
+import type { TrackedConnection } from '../compile/forbidden-flows.ts';
 import type { TcpConnection } from '../compile/tcp-flows.ts';
 import { udpFlowKey, type UdpFlow, type UdpFlows } from '../compile/udp-flows.ts';
 import { contains, ipv4, type Cidr, type Ipv4 } from '../model/address.ts';
@@ -23,6 +24,33 @@ export function translatedIn(listing: string, range: Cidr): UdpFlows {
     flows.set(udpFlowKey(flow), flow);
   }
   return flows;
+}
+
+/** Everything that the kernel tracks in this network namespace. */
+export async function readConnections(signal?: AbortSignal): Promise<TrackedConnection[]> {
+  const { stdout } = await run(['conntrack', '-L'], signal === undefined ? {} : { signal });
+  return connectionsIn(stdout);
+}
+
+/** As in `translatedIn`; before the tuples stand name and number of the protocol, seconds left and, with some, a state. */
+export function connectionsIn(listing: string): TrackedConnection[] {
+  return [...listing.matchAll(ANY_LINE)].flatMap(([, protocol = '', state, original = '', reply = '']) => {
+    const [from, to, answering] = [addressIn(original, 'src'), addressIn(original, 'dst'), addressIn(reply, 'src')];
+    if (from === undefined || to === undefined || answering === undefined) return [];
+    const [dialledPort, endpointPort] = [portIn(original, 'dport'), portIn(reply, 'sport')];
+    return [{ protocol, state, client: from, dialled: { ip: to, port: dialledPort }, endpoint: { ip: answering, port: endpointPort } }];
+  });
+}
+
+/** The second `src=` begins the tuple of the replies; ICMP has its type and code there instead of ports. */
+const ANY_LINE = /^(\w+) +\d+ +\d+ (?:([A-Z_]+) )?(src=.*?)(?= (?:\[UNREPLIED\] )?src=)(.*)$/gm;
+
+function addressIn(tuple: string, name: 'src' | 'dst'): Ipv4 | undefined {
+  return addresses(tuple, name)[0];
+}
+
+function portIn(tuple: string, name: 'sport' | 'dport'): number {
+  return ports(tuple, name)[0] ?? 0;
 }
 
 /** All TCP connections that the kernel tracks in this network namespace. */

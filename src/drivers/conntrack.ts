@@ -41,6 +41,11 @@ function commandsFor(entry: ConntrackFlush): Argv[] {
     const original = ['--orig-dst', entry.clusterIp, '--orig-port-dst', String(entry.servicePort)];
     return [['conntrack', '-D', '-p', 'tcp', ...original, '--reply-src', entry.endpointIp, '--reply-port-src', String(entry.endpointPort)]];
   }
+  if (entry.type === 'forbidden') {
+    const { protocol, from, dialled, endpoint } = entry;
+    const ports = dialled.port === 0 ? [] : ['--orig-port-dst', String(dialled.port), '--reply-port-src', String(endpoint.port)];
+    return [['conntrack', '-D', '-p', protocol, '--orig-src', from, '--orig-dst', dialled.ip, '--reply-src', endpoint.ip, ...ports]];
+  }
   return ['--orig-src', '--orig-dst', '--reply-src'].map((direction): Argv => ['conntrack', '-D', direction, entry.ip]);
 }
 

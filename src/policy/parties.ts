@@ -24,8 +24,9 @@ export type Party =
 export interface Flow {
   readonly from: Party;
   readonly to: Party;
-  readonly protocol: PolicyProtocol;
-  /** Of the destination, after any translation. */
+  /** `other`: what has no ports, such as ICMP, which only rules without ports allow. */
+  readonly protocol: PolicyProtocol | 'other';
+  /** Of the destination, after any translation; 0 with `other`. */
   readonly port: number;
 }
 

@@ -5,11 +5,13 @@
 import type { Logger } from 'pino';
 import { kernelCompiler, type KernelState } from '../compile/kernel.ts';
 import { compileRoutes } from '../compile/routes.ts';
+import type { TableState } from '../compile/kernel-state.ts';
 import { serviceIndex } from '../compile/service-index.ts';
 import { staleUdpFlows, udpFlows, type UdpFlows } from '../compile/udp-flows.ts';
 import type { DesiredView } from '../managers/desired-view.ts';
 import type { Enforcement } from '../model/enforcement.ts';
 import type { Node } from '../model/node.ts';
+import type { Desired } from '../model/observed.ts';
 import type { Route } from '../model/route-snapshot.ts';
 import type { EndpointCache } from '../observed/endpoint-cache.ts';
 import type { ObservedState } from '../observed/observed-state.ts';
@@ -27,6 +29,8 @@ export interface LoopOptions {
   readonly feedRoutes: (routes: readonly Route[], signal: AbortSignal) => Promise<void>;
   /** Told after each pass that succeeded. */
   readonly drains: Pick<Drains, 'passed'>;
+  /** Cuts what the policies of a state forbid, once the kernel holds its rules. */
+  readonly tighten: (desired: Desired, signal: AbortSignal) => Promise<void>;
   /** UDP translations that the kernel still follows from before this agent started. */
   readonly inheritedUdpFlows: UdpFlows;
   /** Told after each pass over the kernel or the proxy. */
@@ -65,6 +69,8 @@ export function startLoop(options: LoopOptions): Loop {
   // What the last compile took in: a service that differs since then changed in the store, or its endpoints did.
   let compiled: { readonly revision: number; readonly endpoints: string } | undefined;
   let networkKnown = false;
+  // The filter rules under which no forbidden connection is left.
+  let tightened: TableState | undefined;
   let flows = options.inheritedUdpFlows;
 
   /** A write that failed may have met a kernel that others changed: read it and try once more before anybody is told. */
@@ -79,6 +85,9 @@ export function startLoop(options: LoopOptions): Loop {
       await applyInOrder(drivers, { kernel: state, stale, networkKnown }, signal);
     }
     networkKnown = true;
+    if (tightened === state.iptables.filter) return;
+    await options.tighten(view.state, signal);
+    tightened = state.iptables.filter;
   };
 
   const udpServices = serviceIndex(({ ports }) => ports.some(({ protocol }) => protocol === 'udp'));
@@ -101,6 +110,7 @@ export function startLoop(options: LoopOptions): Loop {
     drivers.iptables.resync();
     drivers.ipset.resync();
     networkKnown = false;
+    tightened = undefined;
   };
 
   const kernel = startPasses({
