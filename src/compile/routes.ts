@@ -4,10 +4,13 @@ import type { Ingress, IngressRule } from '../model/ingress.ts';
 import { recordKey } from '../model/record.ts';
 import type { Route, RouteTarget } from '../model/route-snapshot.ts';
 import type { Service } from '../model/service.ts';
+import { policyModel } from '../policy/evaluate.ts';
+import { namespaceLabels } from '../policy/parties.ts';
 import type { EndpointsOf } from './endpoints.ts';
 
 /** Routes in host and path order. TLS ingresses are not served in plain. */
 export function compileRoutes(desired: Desired, endpointsOf: EndpointsOf): Route[] {
+  const admits = ingressAdmission(desired);
   const routes = [...claimedRoutes(desired)].map(([claim, { ingress, rule }]): [string, Route] => {
     const service = desired.services.get(recordKey('services', { namespace: ingress.namespace, name: rule.service }));
     const route = {
@@ -15,7 +18,7 @@ export function compileRoutes(desired: Desired, endpointsOf: EndpointsOf): Route
       path: rule.path,
       ingress: `${ingress.namespace}/${ingress.name}`,
       service: `${ingress.namespace}/${rule.service}`,
-      targets: service === undefined ? [] : httpTargets(service, endpointsOf),
+      ...(service === undefined ? { targets: [] } : admitted(httpTargets(service, endpointsOf), admits)),
     };
     return [claim, route];
   });
@@ -38,6 +41,26 @@ export function claimedRoutes(desired: Pick<Desired, 'ingresses'>): ReadonlyMap<
 /** What two rules must not share. */
 export function routeKey(rule: Pick<IngressRule, 'host' | 'path'>): string {
   return `${rule.host} ${rule.path}`;
+}
+
+/** Whether policies let the ingress proxy dial this address and port. */
+export type Admits = (target: RouteTarget) => boolean;
+
+export function ingressAdmission({ policies, namespaces, workloads }: Pick<Desired, 'policies' | 'namespaces' | 'workloads'>): Admits {
+  if (policies.size === 0) return () => true;
+  const model = policyModel({ policies: policies.values(), namespaces: namespaceLabels(namespaces.values()) });
+  const byIp = new Map([...workloads.values()].map((workload) => [workload.ip, workload]));
+  return ({ ip, port }) => {
+    const workload = byIp.get(ip);
+    const to = workload === undefined ? { kind: 'address' as const, ip } : { kind: 'workload' as const, workload };
+    return model.judge({ from: { kind: 'ingress' }, to, protocol: 'tcp', port }).verdict === 'allow';
+  };
+}
+
+/** What the proxy may dial of these; `refused` where that is nothing although there is something. */
+export function admitted(targets: readonly RouteTarget[], admits: Admits): { targets: RouteTarget[]; refused?: true } {
+  const open = targets.filter(admits);
+  return { targets: open, ...(open.length === 0 && targets.length > 0 ? { refused: true } : {}) };
 }
 
 /** The healthy endpoints of the service's first TCP port; none for a service that has only UDP ports. */

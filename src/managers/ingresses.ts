@@ -1,6 +1,6 @@
 /** Ingresses: their invariants and their store writes. Never programs anything. */
 import type { CreateIngress, UpdateIngress } from '../../tools/ingress.ts';
-import { claimedRoutes, httpTargets, routeKey } from '../compile/routes.ts';
+import { admitted, claimedRoutes, httpTargets, ingressAdmission, routeKey, type Admits } from '../compile/routes.ts';
 import { ClawError } from '../errors.ts';
 import type { Ingress, IngressRule } from '../model/ingress.ts';
 import { recordKey, type Named } from '../model/record.ts';
@@ -66,33 +66,42 @@ export function ingressManager(world: World) {
 
     get: async (input: Named) => {
       const ingress = find(input);
-      return { answer: shown(world, ingress, claimedRoutes(world.desired)), revision: world.desired.revision, ...(ingress.tls ? { notEnforced: NO_TLS } : {}) };
+      return { answer: shown(world, ingress, routing(world)), revision: world.desired.revision, ...(ingress.tls ? { notEnforced: NO_TLS } : {}) };
     },
 
     list: async (input: { limit: number; cursor?: string | undefined; namespace?: string | undefined }) => {
       const { items, ...paging } = page(world.desired.ingresses, input);
-      const claimed = claimedRoutes(world.desired);
-      return { answer: { ...paging, ingresses: items.map((ingress) => shown(world, ingress, claimed)) } };
+      const known = routing(world);
+      return { answer: { ...paging, ingresses: items.map((ingress) => shown(world, ingress, known)) } };
     },
   };
 }
 
-type Claims = ReturnType<typeof claimedRoutes>;
+/** Who answers which host and path, and what the proxy may dial. */
+interface Routing {
+  readonly claimed: ReturnType<typeof claimedRoutes>;
+  readonly admits: Admits;
+}
 
-function shown(world: World, ingress: Ingress, claimed: Claims) {
+function routing(world: World): Routing {
+  return { claimed: claimedRoutes(world.desired), admits: ingressAdmission(world.desired) };
+}
+
+function shown(world: World, ingress: Ingress, { claimed, admits }: Routing) {
   return {
     namespace: ingress.namespace,
     name: ingress.name,
-    rules: ingress.rules.map((rule) => ({ ...rule, ready: claimed.get(routeKey(rule))?.ingress === ingress && isReady(world, ingress, rule) })),
+    rules: ingress.rules.map((rule) => ({ ...rule, ready: claimed.get(routeKey(rule))?.ingress === ingress && hasTarget(world, { ingress, rule, admits }) })),
     tls: ingress.tls,
     urls: urls(world, ingress),
     createdAt: ingress.createdAt,
   };
 }
 
-function isReady(world: World, ingress: Ingress, rule: IngressRule): boolean {
+/** Whether the proxy has a healthy endpoint that it may dial. */
+function hasTarget(world: World, { ingress, rule, admits }: { ingress: Ingress; rule: IngressRule; admits: Admits }): boolean {
   const service = world.desired.services.get(recordKey('services', { namespace: ingress.namespace, name: rule.service }));
-  return service !== undefined && httpTargets(service, world.endpointsOf).length > 0;
+  return service !== undefined && admitted(httpTargets(service, world.endpointsOf), admits).targets.length > 0;
 }
 
 /** Where its rules answer; a TLS ingress answers nowhere yet. */
@@ -105,14 +114,15 @@ function urls(world: World, ingress: Ingress): string[] {
 /** What the user should know but may have meant: an ingress is accepted before its service exists. */
 function warnings(world: World, ingress: Ingress): string[] {
   if (ingress.tls) return [];
+  const { claimed, admits } = routing(world);
   const names = [...new Set(ingress.rules.map((rule) => rule.service))];
   const absent = names.flatMap((name) => {
     const service = world.desired.services.get(recordKey('services', { namespace: ingress.namespace, name }));
     if (service === undefined) return [`service ${name} does not exist yet: until then requests are answered with 503`];
     if (!service.ports.some((port) => port.protocol === 'tcp')) return [`service ${name} has no TCP port: requests are answered with 503`];
+    if (admitted(httpTargets(service, world.endpointsOf), admits).refused === true) return [`network policies do not admit the ingress to service ${name}: requests are answered with 403`];
     return [];
   });
-  const claimed = claimedRoutes(world.desired);
   const taken = ingress.rules.flatMap((rule) => {
     const winner = claimed.get(routeKey(rule))?.ingress;
     if (winner === undefined || (winner.namespace === ingress.namespace && winner.name === ingress.name)) return [];

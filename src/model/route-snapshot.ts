@@ -13,8 +13,10 @@ export const route = z.strictObject({
   /** `namespace/name` of the ingress that this rule comes from, and of its service. */
   ingress: z.string(),
   service: z.string(),
-  /** Healthy endpoints. Empty means 503. */
+  /** Healthy endpoints that the proxy may dial. Empty means 503, or 403 when `refused`. */
   targets: z.array(routeTarget),
+  /** Set where there are healthy endpoints, and policies admit the proxy to none. */
+  refused: z.literal(true).optional(),
 });
 export type Route = z.infer<typeof route>;
 

@@ -7,6 +7,7 @@ const REASONS: Readonly<Record<number, string>> = {
   404: 'no route',
   405: 'method not allowed',
   408: 'request timeout',
+  403: 'network policies do not admit the ingress',
   413: 'body too large',
   431: 'header too large',
   500: 'internal error',

@@ -1,6 +1,6 @@
 /** Owns one connection pool per endpoint, chooses among endpoints and remembers which ones refused; it knows no request. */
 import { Client, Pool, type Dispatcher } from 'undici';
-import type { RouteTarget } from '../model/route-snapshot.ts';
+import type { Route } from '../model/route-snapshot.ts';
 import type { ProxyLimits } from './config.ts';
 
 export interface Endpoint {
@@ -20,12 +20,16 @@ export interface Endpoint {
 /** The endpoints of one route and where its turn stands. */
 export interface EndpointGroup {
   readonly endpoints: readonly Endpoint[];
+  /** Policies admit the proxy to none of the endpoints that there are. */
+  readonly refused: boolean;
   next: number;
 }
 
+export type Backend = Pick<Route, 'targets' | 'refused'>;
+
 export interface EndpointRegistry {
   /** The group over these targets; known endpoints keep their pool and their history. */
-  readonly group: (targets: readonly RouteTarget[]) => EndpointGroup;
+  readonly group: (backend: Backend) => EndpointGroup;
   /** Closes the pools of all endpoints outside the groups; their running requests finish first. */
   readonly retain: (groups: Iterable<EndpointGroup>) => void;
   readonly size: () => number;
@@ -41,14 +45,14 @@ export function createEndpointRegistry(limits: ProxyLimits): EndpointRegistry {
     closing.add(closed);
   };
   return {
-    group: (targets) => {
+    group: ({ targets, refused = false }) => {
       const members = new Map(targets.map((target) => [`${target.ip}:${target.port}`, target]));
       const group = [...members.keys()].map((key) => {
         const endpoint = endpoints.get(key) ?? openEndpoint(key, limits);
         endpoints.set(key, endpoint);
         return endpoint;
       });
-      return { endpoints: group, next: Math.floor(Math.random() * group.length) };
+      return { endpoints: group, refused, next: Math.floor(Math.random() * group.length) };
     },
     retain: (groups) => {
       const kept = new Set<Endpoint>();

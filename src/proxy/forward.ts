@@ -69,7 +69,7 @@ class Forwarding implements Exchange, Dispatcher.DispatchHandler {
     const group = this.#tried.size < MAX_CONNECT_ATTEMPTS ? endpoints() : undefined;
     const nowMs = performance.now();
     const endpoint = group && pickEndpoint(group, { tried: this.#tried, nowMs, maxActive: limits.maxRequestsPerEndpoint });
-    if (endpoint === undefined) this.#fail(this.#tried.size === 0 ? 503 : 502);
+    if (endpoint === undefined) this.#fail(this.#tried.size > 0 ? 502 : group?.refused === true ? 403 : 503);
     else this.#dispatch(endpoint, endpoint.pool);
   }
 

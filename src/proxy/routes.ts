@@ -3,9 +3,9 @@ import { setImmediate } from 'node:timers/promises';
 import { z } from 'zod';
 import { ClawError } from '../errors.ts';
 import { host as hostSchema, pathPrefix } from '../model/ingress.ts';
-import { route, routeSnapshot, routeTarget, type RouteTarget } from '../model/route-snapshot.ts';
+import { route, routeSnapshot, routeTarget } from '../model/route-snapshot.ts';
 import type { DialGuard } from './dial-guard.ts';
-import type { EndpointGroup, EndpointRegistry } from './endpoints.ts';
+import type { Backend, EndpointGroup, EndpointRegistry } from './endpoints.ts';
 import { buildRoutingTable, type RoutingRule, type RoutingTable } from './routing-table.ts';
 
 /** A rule, or a target of it, that is not used. */
@@ -81,13 +81,13 @@ function parseEnvelope(snapshot: unknown): z.infer<typeof envelope> {
 const RULES_PER_TURN = 500;
 
 interface ReadRoutes {
-  readonly rules: RoutingRule<RouteTarget[]>[];
+  readonly rules: RoutingRule<Backend>[];
   readonly refused: RefusedRoute[];
 }
 
 /** Reads every rule and tells why some, or some of their targets, are refused. */
 async function readRoutes(routes: readonly unknown[], guard: DialGuard): Promise<ReadRoutes> {
-  const rules = new Map<string, RoutingRule<RouteTarget[]>>();
+  const rules = new Map<string, RoutingRule<Backend>>();
   const refused: RefusedRoute[] = [];
   for (const [index, candidate] of routes.entries()) {
     if (index % RULES_PER_TURN === RULES_PER_TURN - 1) await setImmediate();
@@ -99,12 +99,12 @@ async function readRoutes(routes: readonly unknown[], guard: DialGuard): Promise
       refuse('an earlier rule has the same host and path');
       continue;
     }
-    const value = read.value.filter((target) => {
+    const targets = read.value.targets.filter((target) => {
       const reason = guard(target.ip);
       if (reason !== undefined) refuse(reason);
       return reason === undefined;
     });
-    rules.set(key, { ...read, value });
+    rules.set(key, { ...read, value: { ...read.value, targets } });
   }
   return { rules: [...rules.values()], refused };
 }
@@ -113,9 +113,9 @@ async function readRoutes(routes: readonly unknown[], guard: DialGuard): Promise
  * A rule with a valid host and path keeps its place even when all its targets are refused and then answers 503: were it dropped,
  * its requests would fall through to a shorter prefix and reach a service they were never meant for.
  */
-function readRule(candidate: unknown, refuse: (reason: string) => void): RoutingRule<RouteTarget[]> | undefined {
+function readRule(candidate: unknown, refuse: (reason: string) => void): RoutingRule<Backend> | undefined {
   const whole = wellFormed.safeParse(candidate);
-  if (whole.success) return { host: whole.data.host, path: whole.data.path, value: whole.data.targets };
+  if (whole.success) return { host: whole.data.host, path: whole.data.path, value: { targets: whole.data.targets, refused: whole.data.refused } };
   const placed = place.safeParse(candidate);
   if (!placed.success) {
     refuse(firstReason(placed.error));
@@ -123,12 +123,12 @@ function readRule(candidate: unknown, refuse: (reason: string) => void): Routing
   }
   const listed = anyTargets.safeParse(candidate);
   if (!listed.success) refuse(firstReason(listed.error));
-  const value = (listed.data?.targets ?? []).flatMap((target) => {
+  const targets = (listed.data?.targets ?? []).flatMap((target) => {
     const parsed = routeTarget.safeParse(target);
     if (!parsed.success) refuse(firstReason(parsed.error));
     return parsed.success ? [parsed.data] : [];
   });
-  return { ...placed.data, value };
+  return { ...placed.data, value: { targets } };
 }
 
 function firstReason(error: z.ZodError): string {

@@ -159,7 +159,7 @@ test('an answer that stalls is cut off', async () => {
 
 test('an endpoint that refused is left alone for a while, longer each time, and forgiven at once', () => {
   const registry = createEndpointRegistry(proxyLimits.parse({}));
-  const group = registry.group([targetOf(1), targetOf(2)]);
+  const group = registry.group({ targets: [targetOf(1), targetOf(2)] });
   const [first, second] = group.endpoints;
   assert.ok(first !== undefined && second !== undefined);
   const picks = (nowMs: number): Set<string | undefined> => new Set(Array.from({ length: 50 }, () => pickEndpoint(group, { tried: new Set(), nowMs, maxActive: 10 })?.key));
@@ -181,7 +181,7 @@ test('an endpoint that refused is left alone for a while, longer each time, and 
 
 test('the less busy of two endpoints is chosen', () => {
   const registry = createEndpointRegistry(proxyLimits.parse({}));
-  const group = registry.group([targetOf(1), targetOf(2)]);
+  const group = registry.group({ targets: [targetOf(1), targetOf(2)] });
   const [busy, idle] = group.endpoints;
   assert.ok(busy !== undefined && idle !== undefined);
   busy.active = 5;
