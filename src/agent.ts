@@ -166,6 +166,7 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
     observed: observed.state,
     endpointsOf: endpoints.endpointsOf,
     processesAllowed: mode === 'sandbox' || config.workloads.process.enabled,
+    isOwnAddress: (ip) => ownAddresses()(ip),
     allocations: (range) => view.allocations(range),
     modRevision: (key) => view.modRevision(key),
     now: () => new Date(),

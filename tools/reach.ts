@@ -33,7 +33,41 @@ export const simulateInput = z.strictObject({
 });
 export type Simulate = z.output<typeof simulateInput>;
 
+const reachInput = {
+  from: end,
+  to: end.describe('The same, or the name of a service'),
+  port: z.union([port, portName]).describe('Number, or name on the destination'),
+  protocol: policyProtocol.default('tcp'),
+};
+
+export const explainInput = z.strictObject(reachInput);
+export type Explain = z.output<typeof explainInput>;
+
 export const reachTools: readonly Tool[] = [
+  defineTool({
+    command: 'network.explain',
+    title: 'Explain reachability',
+    description: 'Why one workload, service or address can or can not reach another: policies, rules, the whole way, and calls that would change it.',
+    toolset: 'policy',
+    effect: 'read',
+    idempotent: true,
+    input: explainInput,
+    output: z.object({
+      from: z.string(),
+      to: z.string(),
+      port: z.union([z.int(), z.string()]),
+      protocol: z.string(),
+      verdict,
+      reason: z.string(),
+      path: z.array(z.object({ step: z.string(), text: z.string(), verdict: verdict.optional(), policy: z.string().optional(), rule: z.int().optional() })),
+      remedy: z
+        .object({ text: z.string(), calls: z.array(z.object({ command: z.string(), params: z.record(z.string(), z.unknown()) })) })
+        .optional()
+        .describe('The smallest change that would flip the verdict; not carried out'),
+      enforced: z.boolean().describe('Whether the kernel holds the policies of now'),
+    }),
+    handle: (managers, input) => managers.reach.explain(input),
+  }),
   defineTool({
     command: 'network.simulate',
     title: 'Simulate network policies',

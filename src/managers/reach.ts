@@ -1,15 +1,19 @@
 /** Who may reach whom: simulations over objects that are given, and explanations of what is stored. Reads only. */
-import type { Simulate } from '../../tools/reach.ts';
+import type { Explain, Simulate } from '../../tools/reach.ts';
 import { ClawError } from '../errors.ts';
 import { policyModel } from '../policy/evaluate.ts';
 import { matrix, matrixSize, simulateProbes } from '../policy/simulate.ts';
+import { explain } from './explain.ts';
 import { readSimulation } from './simulation.ts';
+import type { World } from './world.ts';
 
 /** Answers larger than that help nobody. */
 const MOST_RESULTS = 250_000;
 
-export function reachManager(_world: unknown) {
+export function reachManager(world: World) {
   return {
+    explain: (input: Explain) => explain(world, input),
+
     simulate: async (input: Simulate) => {
       const { model: parts, workloads, probes } = readSimulation(input);
       if (probes === undefined && matrixSize(workloads) > MOST_RESULTS) {

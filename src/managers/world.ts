@@ -2,6 +2,7 @@
 import type { EndpointsOf } from '../compile/endpoints.ts';
 import type { AllocationRange } from '../ipam/keys.ts';
 import type { ConntrackSize } from '../model/conntrack.ts';
+import type { Ipv4 } from '../model/address.ts';
 import type { AllocationTable } from './desired-view.ts';
 import type { Desired, Endpoint, Observed } from '../model/observed.ts';
 import type { Node } from '../model/node.ts';
@@ -55,6 +56,8 @@ export interface World {
   readonly processesAllowed: boolean;
   /** What can be asked about containers and network namespaces before anything is written. */
   readonly outside: OutsideLookup;
+  /** Whether this is an address of the node itself. */
+  isOwnAddress(ip: Ipv4): boolean;
   allocations(range: AllocationRange): AllocationTable;
   modRevision(key: string): number;
   now(): Date;
