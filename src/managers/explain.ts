@@ -35,10 +35,19 @@ const ENDPOINTS_SHOWN = 10;
 export async function explain(world: World, input: Explain) {
   const from = readEnd(world, input.from, 'from');
   const to = readEnd(world, input.to, 'to');
+  const named = { from: endName(from), to: endName(to), port: input.port, protocol: input.protocol };
+  return { answer: { ...named, ...explainEnds(world, { from, to, input }), enforced: world.health().kernel.inSync } };
+}
+
+interface Ends {
+  readonly from: End;
+  readonly to: End;
+  readonly input: Explain;
+}
+
+export function explainEnds(world: World, { from, to, input }: Ends): Explained {
   if (from.kind === 'service') throw new ClawError('INVALID_ARGUMENT', `from: ${input.from} is a service, and services open no connections`, { path: 'from', hint: 'Name one of its workloads: service.endpoints lists them.' });
-  const named = { from: partyName(from.party), to: endName(to), port: input.port, protocol: input.protocol };
-  const explained = to.kind === 'service' ? throughService(world, { from: from.party, service: to.service, input }) : direct(world, { from: from.party, to: to.party, input });
-  return { answer: { ...named, ...explained, enforced: world.health().kernel.inSync } };
+  return to.kind === 'service' ? throughService(world, { from: from.party, service: to.service, input }) : direct(world, { from: from.party, to: to.party, input });
 }
 
 function endName(end: End): string {

@@ -4,6 +4,7 @@ import { ClawError } from '../errors.ts';
 import { policyModel } from '../policy/evaluate.ts';
 import { matrix, matrixSize, simulateProbes } from '../policy/simulate.ts';
 import { explain } from './explain.ts';
+import { probe } from './probe.ts';
 import { readSimulation } from './simulation.ts';
 import type { World } from './world.ts';
 
@@ -13,6 +14,8 @@ const MOST_RESULTS = 250_000;
 export function reachManager(world: World) {
   return {
     explain: (input: Explain) => explain(world, input),
+
+    probe: (input: Explain, signal: AbortSignal) => probe(world, input, signal),
 
     simulate: async (input: Simulate) => {
       const { model: parts, workloads, probes } = readSimulation(input);

@@ -45,6 +45,14 @@ export interface OutsideLookup {
   requireNamespace(path: string, signal: AbortSignal): Promise<void>;
 }
 
+/** From a network namespace below /run/netns, or from the node when undefined. */
+export interface ConnectionAttempt {
+  readonly netns: string | undefined;
+  readonly ip: Ipv4;
+  readonly port: number;
+  readonly protocol: 'tcp' | 'udp';
+}
+
 export interface World {
   readonly node: Node;
   readonly mode: Mode;
@@ -71,6 +79,8 @@ export interface World {
   /** Resolves with the store revision of its removal when nothing of the workload is left and its address is released. */
   workloadRemoved(id: string, signal: AbortSignal): Promise<number>;
   workloadLogs(workload: Workload, tail: number, signal: AbortSignal): Promise<string[]>;
+  /** Really opens a connection and tells what came of it: `OPEN`, `SILENT` or the kernel's error code. */
+  tryConnection(target: ConnectionAttempt, signal: AbortSignal): Promise<{ readonly code: string; readonly latencyMs: number }>;
   health(): NodeHealth;
   /** In words; undefined for an endpoint that is healthy. */
   whyUnhealthy(service: Service, endpoint: Endpoint): string | undefined;

@@ -49,6 +49,7 @@ export async function openDoor({ clusterIp = '10.201.0.0/16' }: { clusterIp?: st
     observed: observed.state,
     endpointsOf: createEndpointCache(view.state, observed.state).endpointsOf,
     processesAllowed: true,
+    tryConnection: async () => ({ code: 'OPEN', latencyMs: 0.5 }),
     isOwnAddress: (ip) => ip === '10.200.1.1',
     allocations: (range) => view.allocations(range),
     modRevision: (key) => view.modRevision(key),
