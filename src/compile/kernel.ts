@@ -3,7 +3,7 @@ import type { Desired } from '../model/observed.ts';
 import type { Node } from '../model/node.ts';
 import type { EndpointsOf } from './endpoints.ts';
 import type { IpsetState, IptablesState, Jump, NodeNetwork, TableState, WorkloadLink } from './kernel-state.ts';
-import { compileLinks, compileNodeNetwork } from './links.ts';
+import { compileNodeNetwork, linksCompiler } from './links.ts';
 import { compileHairpinSet, compileMasquerade } from './masquerade.ts';
 import { compileFilter, compileRaw } from './netpol.ts';
 import { policiesCompiler } from './policies.ts';
@@ -29,12 +29,13 @@ export function kernelCompiler(node: Node): KernelCompiler {
   const nodeNetwork = compileNodeNetwork(node);
   const services = servicesCompiler(node.ranges.clusterIp);
   const natOf = natTable(node);
+  const linksOf = linksCompiler(node);
   const policies = policiesCompiler(node.id);
   let workloads: WorkloadPart | undefined;
   let filtered: FilterPart | undefined;
   return {
     compile: (desired, endpointsOf, changedServices) => {
-      if (workloads?.generation !== desired.workloadGeneration) workloads = compileWorkloads(node, desired);
+      if (workloads?.generation !== desired.workloadGeneration) workloads = compileWorkloads(linksOf(desired.workloads.values()), desired.workloadGeneration);
       const { links, hairpin, raw } = workloads;
       if (filtered?.links !== links || filtered.policyGeneration !== desired.policyGeneration) {
         const compiled = policies.compile(desired);
@@ -63,9 +64,8 @@ interface FilterPart extends Pick<KernelState, 'links'>, Pick<IptablesState, 'fi
   readonly sets: readonly IpsetState[];
 }
 
-function compileWorkloads(node: Node, { workloads, workloadGeneration }: Desired): WorkloadPart {
-  const links = compileLinks(node, workloads.values());
-  return { generation: workloadGeneration, links, hairpin: compileHairpinSet(links), raw: compileRaw(links) };
+function compileWorkloads(links: readonly WorkloadLink[], generation: number): WorkloadPart {
+  return { generation, links, hairpin: compileHairpinSet(links), raw: compileRaw(links) };
 }
 
 function natTable(node: Node): (services: TableState['chains']) => TableState {

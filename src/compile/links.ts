@@ -6,23 +6,36 @@ import type { NamespaceOwner, NodeNetwork, WorkloadLink } from './kernel-state.t
 
 /** One link per workload that the store places on this node, also while it starts, stops or has ended. */
 export function compileLinks(node: Node, workloads: Iterable<Workload>): WorkloadLink[] {
-  return [...workloads]
-    .filter((workload) => workload.node === node.id)
-    .map((workload) => ({
-      id: workload.id,
-      hostInterface: `${WORKLOAD_INTERFACE_PREFIX}${workload.id}`,
-      netns: netnsOf(workload.id),
-      owner: ownerOf(workload),
-      peer: workload.runtime === 'attached' ? ATTACHED_INTERFACE : 'eth0',
-      ranges: [node.ranges.clusterIp, node.ranges.workload, node.ranges.mesh],
-      ip: workload.ip,
-      mac: macOf('02:c1', workload.ip),
-      hostMac: macOf('02:c0', workload.ip),
-      gateway: node.gateway,
-      prefix: bounds(node.subnet).prefix,
-      mtu: node.mtu,
-    }))
-    .toSorted((a, b) => (a.id < b.id ? -1 : 1));
+  return linksCompiler(node)(workloads);
+}
+
+/** The same again and again: the link of a workload that did not change stays the same object. */
+export function linksCompiler(node: Node): (workloads: Iterable<Workload>) => WorkloadLink[] {
+  const { prefix } = bounds(node.subnet);
+  const known = new WeakMap<Workload, WorkloadLink>();
+  const linkOf = (workload: Workload): WorkloadLink => {
+    const link = known.get(workload) ?? compileLink(node, workload, prefix);
+    known.set(workload, link);
+    return link;
+  };
+  return (workloads) => [...workloads].filter((workload) => workload.node === node.id).map(linkOf).toSorted((a, b) => (a.id < b.id ? -1 : 1));
+}
+
+function compileLink(node: Node, workload: Workload, prefix: number): WorkloadLink {
+  return {
+    id: workload.id,
+    hostInterface: `${WORKLOAD_INTERFACE_PREFIX}${workload.id}`,
+    netns: netnsOf(workload.id),
+    owner: ownerOf(workload),
+    peer: workload.runtime === 'attached' ? ATTACHED_INTERFACE : 'eth0',
+    ranges: [node.ranges.clusterIp, node.ranges.workload, node.ranges.mesh],
+    ip: workload.ip,
+    mac: macOf('02:c1', workload.ip),
+    hostMac: macOf('02:c0', workload.ip),
+    gateway: node.gateway,
+    prefix,
+    mtu: node.mtu,
+  };
 }
 
 /** Docker, podman and people call theirs eth0. */

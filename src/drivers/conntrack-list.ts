@@ -1,4 +1,5 @@
 /** Reads which UDP flows the kernel translates and which TCP connections it tracks; it changes nothing. */
+import { readFile } from 'node:fs/promises';
 import type { TrackedConnection } from '../compile/forbidden-flows.ts';
 import type { TcpConnection } from '../compile/tcp-flows.ts';
 import { udpFlowKey, type UdpFlow, type UdpFlows } from '../compile/udp-flows.ts';
@@ -28,8 +29,17 @@ export function translatedIn(listing: string, range: Cidr): UdpFlows {
 
 /** Everything that the kernel tracks in this network namespace. */
 export async function readConnections(signal?: AbortSignal): Promise<TrackedConnection[]> {
-  const { stdout } = await run(['conntrack', '-L'], signal === undefined ? {} : { signal });
-  return connectionsIn(stdout);
+  return connectionsIn((await readTable()) ?? (await run(['conntrack', '-L'], signal === undefined ? {} : { signal })).stdout);
+}
+
+/** Most kernels show the table as a file, which spares a process; a user namespace may not read it. */
+async function readTable(): Promise<string | undefined> {
+  try {
+    return await readFile('/proc/net/nf_conntrack', 'utf8');
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'EACCES')) return undefined;
+    throw error;
+  }
 }
 
 /** As in `translatedIn`; before the tuples stand name and number of the protocol, seconds left and, with some, a state. */
@@ -43,7 +53,7 @@ export function connectionsIn(listing: string): TrackedConnection[] {
 }
 
 /** The second `src=` begins the tuple of the replies; ICMP has its type and code there instead of ports. */
-const ANY_LINE = /^(\w+) +\d+ +\d+ (?:([A-Z_]+) )?(src=.*?)(?= (?:\[UNREPLIED\] )?src=)(.*)$/gm;
+const ANY_LINE = /^(?:ipv4 +2 +)?(\w+) +\d+ +\d+ (?:([A-Z_]+) )?(src=.*?)(?= (?:\[UNREPLIED\] )?src=)(.*)$/gm;
 
 function addressIn(tuple: string, name: 'src' | 'dst'): Ipv4 | undefined {
   return addresses(tuple, name)[0];

@@ -17,6 +17,7 @@ import type { EndpointCache } from '../observed/endpoint-cache.ts';
 import type { ObservedState } from '../observed/observed-state.ts';
 import type { Drains } from './drains.ts';
 import { applyInOrder, type KernelDrivers } from './order.ts';
+import { openStaleSets, type StaleSetsOptions } from './stale-sets.ts';
 import { startPasses, type PassesStatus, type PassResult } from './passes.ts';
 
 export interface LoopOptions {
@@ -24,7 +25,7 @@ export interface LoopOptions {
   readonly view: DesiredView;
   readonly observed: ObservedState;
   readonly endpoints: EndpointCache;
-  readonly drivers: KernelDrivers;
+  readonly drivers: KernelDrivers & { readonly ipset: StaleSetsOptions['ipset'] };
   /** Feeds the proxy; resolves once it serves these routes. */
   readonly feedRoutes: (routes: readonly Route[], signal: AbortSignal) => Promise<void>;
   /** Told after each pass that succeeded. */
@@ -65,6 +66,7 @@ const SERVED_WITHIN_MS = 2500;
 export function startLoop(options: LoopOptions): Loop {
   const { node, view, observed, endpoints, drivers, logger } = options;
   const { endpointsOf } = endpoints;
+  const staleSets = openStaleSets({ ipset: drivers.ipset, logger });
   const compiler = kernelCompiler(node);
   // What the last compile took in: a service that differs since then changed in the store, or its endpoints did.
   let compiled: { readonly revision: number; readonly endpoints: string } | undefined;
@@ -120,7 +122,9 @@ export function startLoop(options: LoopOptions): Loop {
     logger,
     pass: async (signal) => {
       const pass = compile();
+      staleSets.hold();
       await applyTwice(pass, signal);
+      staleSets.applied(pass.state.ipsets);
       flows = pass.after;
       options.drains.passed(unsettled);
       unsettled = new Set();
@@ -161,6 +165,7 @@ export function startLoop(options: LoopOptions): Loop {
     close: async () => {
       for (const stop of unsubscribe) stop();
       await Promise.all([kernel.close(), routes.close()]);
+      await staleSets.close();
     },
   };
 }

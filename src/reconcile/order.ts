@@ -3,8 +3,8 @@
  * 1. addresses and routes of the node, or a VIP could not even be dialled;
  * 2. sets, because rules refer to them;
  * 3. rules: raw, then filter, then nat in one payload, so that nothing is translated before it is filtered;
- * 4. conntrack entries of vanished UDP endpoints, once no new ones can come into being;
- * 5. sets that no rule refers to any more.
+ * 4. conntrack entries of vanished UDP endpoints, once no new ones can come into being.
+ * Sets that no rule refers to any more go later (`stale-sets.ts`): the kernel lets go of them some time after the rules.
  */
 import type { KernelState } from '../compile/kernel.ts';
 import type { ConntrackFlush, IpsetState, IptablesState, NodeNetwork } from '../compile/kernel-state.ts';
@@ -13,7 +13,6 @@ export interface KernelDrivers {
   readonly nodeNetwork: { apply(network: NodeNetwork, signal?: AbortSignal): Promise<unknown> };
   readonly ipset: {
     apply(sets: readonly IpsetState[], signal?: AbortSignal): Promise<unknown>;
-    prune(sets: readonly IpsetState[], signal?: AbortSignal): Promise<unknown>;
     resync(): void;
   };
   readonly iptables: { apply(state: IptablesState, signal?: AbortSignal): Promise<{ readonly written: number }>; resync(): void };
@@ -33,6 +32,5 @@ export async function applyInOrder(drivers: KernelDrivers, { kernel, stale, netw
   await drivers.ipset.apply(kernel.ipsets, signal);
   const { written } = await drivers.iptables.apply(kernel.iptables, signal);
   if (stale.length > 0) await drivers.conntrack.flush(stale, signal);
-  await drivers.ipset.prune(kernel.ipsets, signal);
   return written;
 }
