@@ -33,7 +33,7 @@ const WEB = { name: 'web' };
 const RULES = [{ host: 'www.example.com', service: 'web' }];
 
 /** What would have to exist, so there is none of it in a model. */
-const REFUSED = ['workload.attach', 'workload.detach'];
+const REFUSED = ['workload.attach', 'workload.detach', 'network.probe'];
 
 /** One call of each other command, in an order in which all of them succeed. */
 const SESSION: readonly (readonly [command: string, params: Readonly<Record<string, unknown>>])[] = [
@@ -55,6 +55,13 @@ const SESSION: readonly (readonly [command: string, params: Readonly<Record<stri
   ['ingress.get', WEB],
   ['ingress.list', {}],
   ['ingress.delete', WEB],
+  ['network.policy.create', { ...WEB, selector: { app: 'web' }, ingress: [{ port: 'http', from: { selector: { app: 'api' } } }] }],
+  ['network.policy.update', { ...WEB, egress: [], mode: 'audit' }],
+  ['network.policy.get', WEB],
+  ['network.policy.list', {}],
+  ['network.explain', { from: '192.0.2.7', to: 'web', port: 80 }],
+  ['network.simulate', { workloads: [{ name: 'a', ports: [{ port: 80 }] }] }],
+  ['network.policy.delete', WEB],
   ['workload.update', { ...WEB, labels: { app: 'api' } }],
   ['workload.stop', WEB],
   ['service.delete', WEB],
@@ -73,6 +80,8 @@ test('every command answers by its schema, and none that can be in force says it
     assert.deepEqual(output.safeParse(answer).error?.issues, undefined, command);
     if (!('enforced' in output.shape)) continue;
     assert.equal(answer['enforced'], false, command);
+    // Its reason is that of the verdict.
+    if (command === 'network.explain') continue;
     assert.ok(String(answer['reason']).includes(MODEL_REASON), `${command}: ${String(answer['reason'])}`);
   }
 });

@@ -10,8 +10,8 @@ const notYet = { dryRun: 'network.simulate answers what it would do.' };
 
 const spec = {
   selector: selectorForm.optional().describe('Whom it isolates: labels, or {matchLabels, matchExpressions}; left out: all of the namespace'),
-  ingress: rulesForm.ingress.optional().describe('What may connect to them; []: nothing; left out: not isolated'),
-  egress: rulesForm.egress.optional().describe('What they may connect to; as ingress, with to'),
+  ingress: rulesForm.ingress.optional().describe('What may connect to them; []: nothing; left out: not isolated. from: one or several of {cidr, except}, {selector, namespaceSelector}, {entity}'),
+  egress: rulesForm.egress.optional().describe('What they may connect to: as ingress, with to').meta({ brief: true }),
   mode: policyMode.optional().describe('audit: only tell in network.flows what it would deny; default enforce'),
 };
 
@@ -21,8 +21,8 @@ export type CreatePolicy = z.output<typeof createPolicyInput>;
 export const updatePolicyInput = z.strictObject({
   ...named,
   selector: selectorForm.nullish(),
-  ingress: rulesForm.ingress.nullish(),
-  egress: rulesForm.egress.nullish(),
+  ingress: rulesForm.ingress.meta({ brief: true }).nullish(),
+  egress: rulesForm.egress.meta({ brief: true }).nullish(),
   mode: policyMode.nullish(),
 });
 export type UpdatePolicy = z.output<typeof updatePolicyInput>;

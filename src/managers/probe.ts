@@ -87,7 +87,7 @@ interface Expectation {
 function agrees(code: string, { explained: { verdict, path }, known, protocol }: Expectation): boolean | null {
   const answered = code === 'OPEN' || code === 'ECONNREFUSED';
   // No such port, or no healthy endpoint: it is the virtual IP that refuses.
-  if (path[0]?.step === 'service' && path[0].verdict === 'deny') return code === 'OPEN' ? false : true;
+  if (path[0]?.step === 'service' && path[0].verdict === 'deny') return code !== 'OPEN';
   if (answered) return verdict === 'allow';
   if (FORBIDDEN.has(code)) return verdict === 'deny' ? true : known ? false : null;
   if (code !== 'SILENT') return null;

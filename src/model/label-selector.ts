@@ -35,15 +35,9 @@ export function selectorText({ matchLabels = {}, matchExpressions = [] }: LabelS
 
 function holds({ key, operator, values = [] }: SelectorExpression, candidate: Labels): boolean {
   const value = Object.hasOwn(candidate, key) ? candidate[key] : undefined;
-  switch (operator) {
-    case 'In':
-      return value !== undefined && values.includes(value);
-    // As in Kubernetes: a label that is not there differs from every value.
-    case 'NotIn':
-      return value === undefined || !values.includes(value);
-    case 'Exists':
-      return value !== undefined;
-    case 'DoesNotExist':
-      return value === undefined;
-  }
+  if (operator === 'Exists') return value !== undefined;
+  if (operator === 'DoesNotExist') return value === undefined;
+  // As in Kubernetes: a label that is not there differs from every value.
+  const isOne = value !== undefined && values.includes(value);
+  return operator === 'In' ? isOne : !isOne;
 }

@@ -6,7 +6,7 @@ import { labels, name, namespaceName, portName } from './name.ts';
 import { entity, policyMode, policyProtocol } from './policy.ts';
 
 /** `{app: "db"}`, or with matchLabels and matchExpressions. */
-export const selectorForm = z.union([labels, labelSelector]);
+export const selectorForm = z.union([labels, labelSelector]).meta({ brief: true, type: 'object' });
 export type SelectorForm = z.output<typeof selectorForm>;
 
 const portForm = {
@@ -32,9 +32,9 @@ export const peerForm = z.strictObject(peerFields).superRefine((given, context) 
 });
 export type PeerForm = z.output<typeof peerForm>;
 
-const peersForm = z.union([peerForm, z.array(peerForm).min(1).max(256)]);
+const peersForm = z.union([peerForm, z.array(peerForm).min(1).max(256).meta({ brief: true })]);
 
-const ruleFields = { ...portForm, ports: z.array(z.strictObject(portForm)).min(1).max(256).optional() };
+const ruleFields = { ...portForm, ports: z.array(z.strictObject(portForm)).min(1).max(256).meta({ brief: true }).optional() };
 
 export const ingressRuleForm = z.strictObject({ ...ruleFields, from: peersForm.optional() });
 export const egressRuleForm = z.strictObject({ ...ruleFields, to: peersForm.optional() });

@@ -20,37 +20,23 @@ export function reasonOf(flow: Flow, { egress, ingress }: FlowJudgement): string
 export function sentence(flow: Flow, direction: Direction, judgement: Judgement): string {
   const [own, peer] = direction === 'egress' ? [flow.from, flow.to] : [flow.to, flow.from];
   const what = `${partyName(peer)} on ${flow.protocol} ${flow.port}`;
-  switch (judgement.because) {
-    case 'self':
-      return 'a workload always reaches itself';
-    case 'outside':
-      return `${partyName(own)} is no workload: no policy selects it`;
-    case 'local':
-      return "the node's own processes always reach its workloads";
-    case 'node':
-      return `only Kubernetes policies select ${partyName(own)}, and they leave its way to the node open`;
-    case 'open':
-      return `no policy isolates the ${direction} of ${partyName(own)}`;
-    case 'resolver':
-      return `${partyName(own)} may go somewhere, so it may ask the node's resolver`;
-    case 'rule':
-      return `${direction}[${judgement.allowedBy?.rule ?? 0}] of policy ${policyName(judgement.allowedBy?.policy)} allows ${what}`;
-    case 'isolated':
-      return `${policyNames(judgement.isolating)} the ${direction} of ${partyName(own)}, and ${noRule(judgement.isolating, direction)} ${what}`;
-  }
+  const said: Record<Judgement['because'], () => string> = {
+    self: () => 'a workload always reaches itself',
+    outside: () => `${partyName(own)} is no workload: no policy selects it`,
+    local: () => "the node's own processes always reach its workloads",
+    node: () => `only Kubernetes policies select ${partyName(own)}, and they leave its way to the node open`,
+    open: () => `no policy isolates the ${direction} of ${partyName(own)}`,
+    resolver: () => `${partyName(own)} may go somewhere, so it may ask the node's resolver`,
+    rule: () => `${direction}[${judgement.allowedBy?.rule ?? 0}] of policy ${policyName(judgement.allowedBy?.policy)} allows ${what}`,
+    isolated: () => `${policyNames(judgement.isolating)} the ${direction} of ${partyName(own)}, and ${noRule(judgement.isolating, direction)} ${what}`,
+  };
+  return said[judgement.because]();
 }
 
 export function partyName(party: Party): string {
-  switch (party.kind) {
-    case 'workload':
-      return `${party.workload.namespace}/${party.workload.name}`;
-    case 'host':
-      return 'the node';
-    case 'ingress':
-      return 'the ingress proxy';
-    case 'address':
-      return party.ip;
-  }
+  if (party.kind === 'workload') return `${party.workload.namespace}/${party.workload.name}`;
+  if (party.kind === 'address') return party.ip;
+  return party.kind === 'host' ? 'the node' : 'the ingress proxy';
 }
 
 export function policyName(policy: Pick<PolicyParts, 'namespace' | 'name'> | undefined): string {

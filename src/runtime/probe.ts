@@ -20,9 +20,8 @@ const TIMEOUT_MS = { tcp: 3000, udp: 600 };
 /** Throws ClawError `PROCESS_FAILED` when the attempt could not be made at all. */
 export async function tryConnection({ netns, ip, port, protocol }: ProbeTarget, signal: AbortSignal): Promise<Attempt> {
   const script = join(import.meta.dirname, `probe-attempt${extname(import.meta.filename)}`);
-  const enter = netns === undefined ? [] : ['nsenter', `--net=/run/netns/${netns}`];
-  const [program = process.execPath, ...args] = [...enter, process.execPath, script, ip, `${port}`, protocol, `${TIMEOUT_MS[protocol]}`];
-  const argv: Argv = [program, ...args];
+  const attemptArgv: Argv = [process.execPath, script, ip, `${port}`, protocol, `${TIMEOUT_MS[protocol]}`];
+  const argv: Argv = netns === undefined ? attemptArgv : ['nsenter', `--net=/run/netns/${netns}`, ...attemptArgv];
   const { stdout } = await run(argv, { signal, timeoutMs: TIMEOUT_MS[protocol] + 5000 });
   return attempt.parse(JSON.parse(stdout));
 }

@@ -1,5 +1,4 @@
 /** What an MCP server says of itself before the first call, made from the tools that it lists, so that it tells of no other. Pure. */
-import { findTool } from '../../tools/index.ts';
 import { plainText } from './outside-text.ts';
 import { toolsInScope, type ToolScope } from './tool-scope.ts';
 
@@ -18,7 +17,8 @@ export function instructions({ introduction, scope }: { introduction: string; sc
     ...(writes ? [] : ['This server only reads.']),
     ...(names.has('network_status') ? ['network_status tells the mode and health.'] : []),
     ...(toPublish.length === 0 ? [] : [`To publish an app: ${toPublish.join(', ')}${toPublish.length > 1 ? '; any order works' : ''}.`]),
-    ...(names.has('workload_run') ? ['Workloads listen on 0.0.0.0, not on 127.0.0.1; look at `state`: if failed, `message` says why.', ...isolation()] : []),
+    ...(names.has('network_policy_create') && names.has('network_explain') ? ['Workloads reach each other freely until a network policy isolates them; network_explain says who reaches whom.'] : []),
+    ...(names.has('workload_run') ? ['Workloads listen on 0.0.0.0, not on 127.0.0.1; look at `state`: if failed, `message` says why.'] : []),
     ...(writes ? ['`enforced: true` means that it is in force already; if false, `reason` says why.'] : []),
     'A failed call changed nothing unless it says so; its text is JSON {code, message, path, hint}: do what the hint says.',
   ].join(' ');
@@ -40,9 +40,4 @@ function steps(names: ReadonlySet<string>): string[] {
     ...(names.has('service_create') ? [`service_create with ${labels} as selector`] : []),
     ...(names.has('ingress_create') ? ['ingress_create naming the service'] : []),
   ];
-}
-
-/** A model that finds no tool for it should not tell a person that a network of one's own isolates. */
-function isolation(): string[] {
-  return findTool('network.policy.create') === undefined ? ['Workloads of a node reach each other freely: nothing isolates them yet.'] : [];
 }

@@ -114,7 +114,30 @@ const apiGateway = definePrompt({
     ]),
 });
 
-const PROMPTS: readonly Prompt[] = [exposeWebService, apiGateway];
+const lockDownDatabase = definePrompt({
+  name: 'lock_down_database',
+  title: 'Lock down a database',
+  description: 'Let only the named workloads connect to a database, and the database to nothing.',
+  needs: ['network_policy_create', 'network_explain', 'network_probe'],
+  args: z.strictObject({
+    database: name.describe('The label app=DATABASE of the database workloads, e.g. postgres'),
+    client: name.describe('The label app=CLIENT of those that may connect, e.g. api'),
+    port: portNumber.prefault('5432').describe('Port of the database; 5432 when left out'),
+  }),
+  text: ({ database, client, port: databasePort }) =>
+    steps(`Isolate the workloads with app=${database}: only those with app=${client} may connect, to tcp ${databasePort} alone, and they connect to nothing.`, [
+      `Look first who would be cut off: rehearse it as ${inline('network_policy_create', { name: `${database}-isolation`, mode: 'audit' })} if you are not sure, and ask me.`,
+      call('network_policy_create', {
+        name: `${database}-isolation`,
+        selector: { app: database },
+        ingress: [{ port: databasePort, protocol: 'tcp', from: { selector: { app: client } } }],
+        egress: [],
+      }),
+      `Prove it: ${inline('network_probe', { from: `default/${client}`, to: `default/${database}`, port: databasePort })} with the names of real workloads reaches it, and the same from another workload does not; network_explain says why.`,
+    ]),
+});
+
+const PROMPTS: readonly Prompt[] = [exposeWebService, apiGateway, lockDownDatabase];
 
 function promptsInScope(scope: ToolScope): Prompt[] {
   const listed = new Set(toolsInScope(scope).map(({ toolName }) => toolName));

