@@ -14,8 +14,6 @@ const BUILT_LATER = new Set(
     'network.explain',
     'network.probe',
     'network.simulate',
-    'network.apply',
-    'network.export',
     'network.flows',
     'mesh.invite',
     'mesh.rotate_key',

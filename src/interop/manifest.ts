@@ -1,5 +1,5 @@
-/** Reads a manifest's documents, YAML or JSON, several at once. It knows nothing of what they mean. */
-import { parseAllDocuments } from 'yaml';
+/** Reads a manifest's documents, YAML or JSON, several at once, and writes them as YAML. It knows nothing of what they mean. */
+import { parseAllDocuments, stringify, type Document } from 'yaml';
 import { ClawError } from '../errors.ts';
 
 export interface ManifestDocument {
@@ -17,15 +17,7 @@ const MAX_ALIASES = 100;
 export function readManifest(text: string): ManifestDocument[] {
   const documents = parseAllDocuments(text, { uniqueKeys: true, prettyErrors: true });
   if ('empty' in documents) return [];
-  const values = documents.map((document): unknown => {
-    const [error] = document.errors;
-    if (error !== undefined) throw wrong(error.message.split('\n')[0] ?? 'not YAML', error);
-    try {
-      return document.toJS({ maxAliasCount: MAX_ALIASES });
-    } catch (cause) {
-      throw wrong(cause instanceof Error ? cause.message : 'not YAML', cause);
-    }
-  });
+  const values = documents.map(valueOf);
   const objects = values.filter((value) => value !== null && value !== undefined).flatMap(itemsOf);
   return objects.map((object, index) => {
     const { kind, apiVersion } = headOf(object);
@@ -34,6 +26,22 @@ export function readManifest(text: string): ManifestDocument[] {
     }
     return { index, kind, apiVersion, object };
   });
+}
+
+function valueOf(document: Document.Parsed): unknown {
+  const [error] = document.errors;
+  if (error !== undefined) throw wrong(error.message.split('\n')[0] ?? 'not YAML', error);
+  try {
+    return document.toJS({ maxAliasCount: MAX_ALIASES });
+  } catch (cause) {
+    throw wrong(cause instanceof Error ? cause.message : 'not YAML', cause);
+  }
+}
+
+/** One document for each object. */
+export function writeManifest(objects: readonly object[]): string {
+  // What older readers of YAML take for a boolean or a number, such as `on` and `0o7`, stands in quotes.
+  return objects.map((object) => stringify(object, { compat: 'yaml-1.1', aliasDuplicateObjects: false, lineWidth: 0 })).join('---\n');
 }
 
 function itemsOf(value: unknown): readonly unknown[] {

@@ -1,6 +1,6 @@
 /** Ingresses: their invariants and their store writes. Never programs anything. */
 import type { CreateIngress, UpdateIngress } from '../../tools/ingress.ts';
-import { admitted, claimedRoutes, httpTargets, ingressAdmission, routeKey, type Admits } from '../compile/routes.ts';
+import { admitted, claimedRoutes, httpPort, httpTargets, ingressAdmission, routeKey, type Admits } from '../compile/routes.ts';
 import { ClawError } from '../errors.ts';
 import type { Ingress, IngressRule } from '../model/ingress.ts';
 import { recordKey, type Named } from '../model/record.ts';
@@ -122,20 +122,24 @@ function urls(world: World, ingress: Ingress): string[] {
 function warnings(world: World, ingress: Ingress): string[] {
   if (ingress.tls) return [];
   const { claimed, admits } = routing(world);
-  const names = [...new Set(ingress.rules.map((rule) => rule.service))];
-  const absent = names.flatMap((name) => {
-    const service = world.desired.services.get(recordKey('services', { namespace: ingress.namespace, name }));
-    if (service === undefined) return [`service ${name} does not exist yet: until then requests are answered with 503`];
-    if (!service.ports.some((port) => port.protocol === 'tcp')) return [`service ${name} has no TCP port: requests are answered with 503`];
-    if (admitted(httpTargets(service, world.endpointsOf), admits).refused === true) return [`network policies do not admit the ingress to service ${name}: requests are answered with 403`];
-    return [];
-  });
   const taken = ingress.rules.flatMap((rule) => {
     const winner = claimed.get(routeKey(rule))?.ingress;
     if (winner === undefined || (winner.namespace === ingress.namespace && winner.name === ingress.name)) return [];
     return [`ingress ${winner.namespace}/${winner.name} is older and answers ${rule.host}${rule.path}`];
   });
-  return [...absent, ...taken];
+  return [...unanswered(world, ingress, admits), ...taken];
+}
+
+/** The services that can not answer it as things are. */
+export function unanswered(world: World, ingress: Pick<Ingress, 'namespace' | 'rules'>, admits: Admits): string[] {
+  const names = [...new Set(ingress.rules.map((rule) => rule.service))];
+  return names.flatMap((name) => {
+    const service = world.desired.services.get(recordKey('services', { namespace: ingress.namespace, name }));
+    if (service === undefined) return [`service ${name} does not exist yet: until then requests are answered with 503`];
+    if (httpPort(service) === undefined) return [`service ${name} has no TCP port: requests are answered with 503`];
+    if (admitted(httpTargets(service, world.endpointsOf), admits).refused === true) return [`network policies do not admit the ingress to service ${name}: requests are answered with 403`];
+    return [];
+  });
 }
 
 /** Of all ingresses together. The proxy takes all of its routes at once, and this many within a second or two. */

@@ -9,7 +9,7 @@ export interface Change {
 }
 
 /** At most this many objects of one kind: answers, compile steps and tests are made for it. */
-const MAX_OBJECTS = 10_000;
+export const MAX_OBJECTS = 10_000;
 
 /**
  * Writes the record if its key is free, and its namespace with it: anew if it does not exist yet, else as it is, so that

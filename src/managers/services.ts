@@ -129,9 +129,15 @@ function written(world: World, service: Service) {
   };
 }
 
+export const DESERTED = 'it has neither a selector nor endpoints: connections are refused';
+
+export function isDeserted({ selector, endpoints }: Pick<Service, 'selector' | 'endpoints'>): boolean {
+  return selector === undefined && endpoints.length === 0;
+}
+
 /** What is allowed and may be meant, but leaves the service without an answer. */
 function warnings(world: World, service: Service): string[] {
-  if (service.selector === undefined && service.endpoints.length === 0) return ['it has neither a selector nor endpoints: connections are refused'];
+  if (isDeserted(service)) return [DESERTED];
   const names = service.ports.flatMap(({ targetPort }) => (typeof targetPort === 'string' ? [targetPort] : []));
   const { selector } = service;
   if (selector === undefined) return [];
