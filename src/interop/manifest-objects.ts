@@ -41,8 +41,9 @@ const READERS: readonly (readonly [Form, Read])[] = [
 ];
 
 /** In the order of the manifest. Throws INVALID_ARGUMENT or NOT_SUPPORTED with the path, e.g. `manifest[2].spec.ports[0].nodePort`. */
-export function readObjects(manifest: string): ManifestObject[] {
-  const objects = readManifest(manifest).map(readObject);
+export async function readObjects(manifest: string): Promise<ManifestObject[]> {
+  const documents = await readManifest(manifest);
+  const objects = documents.map(readObject);
   const seen = new Map<string, string>();
   for (const object of objects) {
     const { namespace, name } = nameOf(object);

@@ -1,5 +1,6 @@
 /** Reads a manifest's documents, YAML or JSON, several at once, and writes them as YAML. It knows nothing of what they mean. */
-import { parseAllDocuments, stringify, type Document } from 'yaml';
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { Composer, LineCounter, Parser, stringify, type Document } from 'yaml';
 import { ClawError } from '../errors.ts';
 
 export interface ManifestDocument {
@@ -13,11 +14,18 @@ export interface ManifestDocument {
 /** An alias that repeats another one over and over could fill the memory. */
 const MAX_ALIASES = 100;
 
+/** So many documents are read in one go: a large manifest takes seconds, and whoever reads it has other things to do as well. */
+const DOCUMENTS_AT_ONCE = 16;
+
 /** The objects of a manifest, those inside of Lists too. Throws INVALID_ARGUMENT with line and column, or the document's number. */
-export function readManifest(text: string): ManifestDocument[] {
-  const documents = parseAllDocuments(text, { uniqueKeys: true, prettyErrors: true });
-  if ('empty' in documents) return [];
-  const values = documents.map(valueOf);
+export async function readManifest(text: string): Promise<ManifestDocument[]> {
+  const lines = new LineCounter();
+  const documents = new Composer({ uniqueKeys: true }).compose(new Parser(lines.addNewLine).parse(text));
+  const values: unknown[] = [];
+  for (const document of documents) {
+    values.push(valueOf(document, lines));
+    if (values.length % DOCUMENTS_AT_ONCE === 0) await nextTurn();
+  }
   const objects = values.filter((value) => value !== null && value !== undefined).flatMap(itemsOf);
   return objects.map((object, index) => {
     const { kind, apiVersion } = headOf(object);
@@ -28,9 +36,12 @@ export function readManifest(text: string): ManifestDocument[] {
   });
 }
 
-function valueOf(document: Document.Parsed): unknown {
+function valueOf(document: Document.Parsed, lines: LineCounter): unknown {
   const [error] = document.errors;
-  if (error !== undefined) throw wrong(error.message.split('\n')[0] ?? 'not YAML', error);
+  if (error !== undefined) {
+    const { line, col } = lines.linePos(error.pos[0]);
+    throw wrong(`${error.message} at line ${line}, column ${col}`, error);
+  }
   try {
     return document.toJS({ maxAliasCount: MAX_ALIASES });
   } catch (cause) {

@@ -17,7 +17,7 @@ const DRY_RUN = 'dryRun: nothing was written';
 export function manifestManager(world: World) {
   return {
     apply: async ({ manifest, dryRun }: Apply) => {
-      const objects = readObjects(manifest);
+      const objects = await readObjects(manifest);
       if (objects.length === 0) throw new ClawError('INVALID_ARGUMENT', 'manifest: it holds no object', { path: 'manifest', hint: 'Give YAML or JSON with apiVersion, kind and metadata.' });
       if (objects.length > MAX_OBJECTS) {
         throw new ClawError('LIMIT_EXCEEDED', `manifest: it holds ${objects.length} objects, and ${MAX_OBJECTS} is the most`, { path: 'manifest', hint: 'Split it.' });

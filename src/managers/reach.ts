@@ -11,6 +11,6 @@ export function reachManager(world: World) {
 
     probe: (input: Explain, signal: AbortSignal) => probe(world, input, signal),
 
-    simulate: async (input: Simulate) => ({ answer: { results: simulate(input) } }),
+    simulate: async (input: Simulate) => ({ answer: { results: await simulate(input) } }),
   };
 }

@@ -18,8 +18,8 @@ import { matrix, matrixSize, simulateProbes, type Probe, type SimulatedFlow } fr
 const MOST_RESULTS = 250_000;
 
 /** The answer to each probe, or the whole matrix. Throws INVALID_ARGUMENT with the path of the culprit, e.g. `policies[2].spec.ingress[0]`. */
-export function simulate(input: Simulate): SimulatedFlow[] {
-  const { model: parts, workloads, probes } = readSimulation(input);
+export async function simulate(input: Simulate): Promise<SimulatedFlow[]> {
+  const { model: parts, workloads, probes } = await readSimulation(input);
   if (probes === undefined && matrixSize(workloads) > MOST_RESULTS) {
     throw new ClawError('LIMIT_EXCEEDED', `the whole matrix has ${matrixSize(workloads)} answers, and ${MOST_RESULTS} is the most`, { path: 'workloads', hint: 'Ask with probes, or with fewer workloads.' });
   }
@@ -33,8 +33,8 @@ interface Simulation {
   readonly probes?: readonly Probe[];
 }
 
-function readSimulation({ namespaces, workloads, policies, manifest, probes }: Simulate): Simulation {
-  const documents = manifest === undefined ? [] : readManifest(manifest);
+async function readSimulation({ namespaces, workloads, policies, manifest, probes }: Simulate): Promise<Simulation> {
+  const documents = manifest === undefined ? [] : await readManifest(manifest);
   const read = policies.map((policy, index) => at(`policies[${index}]`, () => readPolicy(policy)));
   const named: { name: string; labels: Record<string, string> }[] = [...namespaces];
   for (const { index, kind, apiVersion, object } of documents) {

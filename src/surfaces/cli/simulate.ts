@@ -32,7 +32,7 @@ JSON on standard error.
     const { values } = parseArguments({ args: argv, options: { file: { type: 'string', short: 'f' }, json: { type: 'boolean', default: false } } });
     if (values.file === undefined) throw new UsageError('-f FILE is missing');
     try {
-      const results = answer(readQuestion(await contents(values.file)));
+      const results = await answer(readQuestion(await contents(values.file)));
       process.stdout.write(values.json ? `${JSON.stringify({ results })}\n` : report(results));
       return 0;
     } catch (thrown) {
@@ -69,7 +69,7 @@ function parseYaml(given: string): unknown {
   }
 }
 
-function report(results: ReturnType<typeof answer>): string {
+function report(results: Awaited<ReturnType<typeof answer>>): string {
   const rows = results.map(({ from, to, port, protocol, verdict, reason }) => [from, to, `${protocol} ${port}`, verdict, reason]);
   const denied = results.filter(({ verdict }) => verdict === 'deny').length;
   return `${rows.length === 0 ? '' : `${table([['FROM', 'TO', 'PORT', 'VERDICT', 'REASON'], ...rows])}\n`}${results.length - denied} allowed, ${denied} denied\n`;
