@@ -30,7 +30,8 @@ export async function readManifest(text: string): Promise<ManifestDocument[]> {
   return objects.map((object, index) => {
     const { kind, apiVersion } = headOf(object);
     if (kind === undefined || apiVersion === undefined) {
-      throw new ClawError('INVALID_ARGUMENT', `manifest[${index}]: an object needs ${kind === undefined ? 'kind' : 'apiVersion'}`, { path: `manifest[${index}].${kind === undefined ? 'kind' : 'apiVersion'}`, hint: 'E.g. apiVersion: networking.k8s.io/v1, kind: NetworkPolicy.' });
+      const path = `manifest[${index}].${kind === undefined ? 'kind' : 'apiVersion'}`;
+      throw new ClawError('INVALID_ARGUMENT', `${path}: is missing`, { path, hint: 'E.g. apiVersion: networking.k8s.io/v1, kind: NetworkPolicy.' });
     }
     return { index, kind, apiVersion, object };
   });
