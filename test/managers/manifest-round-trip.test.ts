@@ -6,7 +6,7 @@ import { parseAllDocuments } from 'yaml';
 import { openDoor, type TestDoor } from './door.ts';
 
 const createdAt = '2026-01-01T00:00:00.000Z';
-const RUNS = 60;
+const RUNS = 30;
 
 const name = fc.constantFrom('a', 'b', 'web', 'on', 'null', '1e3', '0x10', 'a-1');
 const namespace = fc.constantFrom('default', 'shop', 'ingress-nginx', '007');
