@@ -17,6 +17,7 @@ Tells who could reach whom under policies, workloads and namespaces that FILE ho
 network.simulate as JSON or YAML (docs/commands.md). It needs no agent and no rights, and touches nothing. For example
   workloads:
     - {name: web, labels: {app: web}}
+    - {name: job}
     - {name: db, labels: {app: db}, ports: [{port: 5432}]}
   policies:
     - {name: db, selector: {app: db}, ingress: [{port: 5432, from: {selector: {app: web}}}]}
