@@ -78,7 +78,7 @@ async function runTool(door: Door, tool: Tool, { params, signal }: ToolCall): Pr
   const handled = await tool.run(door.managers, parseInput(tool, withoutLaterArguments(tool, params)), signal);
   const { answer, revision } = handled;
   if (revision === undefined || !('enforced' in tool.output.shape)) return { answer, revision };
-  const known = await enforcementOf(door, tool, { revision, signal });
+  const known = await enforcementOf(door, tool, { revision, signal, served: handled.served === true });
   const enforcement = bothReasons(handled.notEnforced, known);
   return { answer: { ...answer, ...enforcement }, revision, enforced: enforcement.enforced };
 }
@@ -93,12 +93,12 @@ function bothReasons(notEnforced: string | undefined, known: Enforcement): Enfor
 const PROXY_FOLLOWS_MS = 300;
 
 /** What an ingress says is in force once the proxy serves it; everything else once the kernel holds it. */
-async function enforcementOf(door: Door, tool: Tool, { revision, signal }: { revision: number; signal: AbortSignal }): Promise<Enforcement> {
+async function enforcementOf(door: Door, tool: Tool, { revision, signal, served }: { revision: number; signal: AbortSignal; served: boolean }): Promise<Enforcement> {
   const ingress = tool.toolset === 'ingress';
   if (tool.effect === 'read') return ingress ? door.isServed(revision) : door.isProgrammed(revision);
   if (ingress) return door.served(revision, signal);
-  const [inKernel] = await Promise.all([door.programmed(revision, signal), door.served(revision, signal, PROXY_FOLLOWS_MS)]);
-  return inKernel;
+  const [inKernel, byProxy] = await Promise.all([door.programmed(revision, signal), door.served(revision, signal, ...(served ? [] : [PROXY_FOLLOWS_MS]))]);
+  return served && inKernel.enforced ? byProxy : inKernel;
 }
 
 function requireTool(command: string): Tool {

@@ -9,7 +9,7 @@ const NOT_BUILT: readonly (readonly [prefix: string, hint: string])[] = [
   ['node.', 'This release serves one node.'],
 ];
 const BUILT_LATER = new Set(
-  ['network.apply', 'network.export', 'network.flows', 'mesh.invite', 'mesh.rotate_key', 'node.list', 'node.remove'],
+  ['network.flows', 'mesh.invite', 'mesh.rotate_key', 'node.list', 'node.remove'],
 );
 
 /** Throws NOT_SUPPORTED when the command, dotted or as a tool name, is one that comes later. */

@@ -65,6 +65,8 @@ const SESSION: readonly (readonly [command: string, params: Readonly<Record<stri
   ['workload.update', { ...WEB, labels: { app: 'api' } }],
   ['workload.stop', WEB],
   ['service.delete', WEB],
+  ['network.apply', { manifest: '{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team-a"}}' }],
+  ['network.export', { namespace: 'team-a' }],
   ['network.status', {}],
 ];
 

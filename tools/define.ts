@@ -21,6 +21,8 @@ export interface Handled<Answer> {
   readonly answer: Answer;
   readonly revision?: number;
   readonly notEnforced?: string;
+  /** It is in force only once the ingress proxy serves it as well. */
+  readonly served?: true;
 }
 
 /** Whether the kernel holds what the answer says; `reason` says why it does not. */
@@ -43,6 +45,8 @@ export interface ToolDefinition<Input extends z.ZodObject, Output extends z.ZodO
   readonly output: Output;
   /** Arguments of the interface that are not built yet, by name: giving one is refused with NOT_SUPPORTED and this hint. */
   readonly notYet?: Readonly<Record<string, string>>;
+  /** Fields of the answer that hold a whole document of our own making: they are shown with their lines. */
+  readonly documents?: readonly string[];
   readonly handle: (managers: Managers, input: z.output<Input>, signal: AbortSignal) => Promise<Handled<Omit<z.input<Output>, 'enforced' | 'reason'>>>;
 }
 

@@ -1,21 +1,15 @@
 /** The ingress commands: HTTP from outside to services, by host and path. */
 import { z } from 'zod';
-import { ingressRule } from '../src/model/ingress.ts';
+import { ingressForm } from '../src/model/ingress.ts';
 import { defineTool, enforcement, type Tool } from './define.ts';
 import { named, outNamed, paged, paging } from './shared.ts';
 
-const rules = z.array(ingressRule).min(1).max(200).describe('The longest matching path of the host wins');
-
 const notYet = { dryRun: 'Leave it out.' };
 
-export const createIngressInput = z.strictObject({
-  ...named,
-  rules,
-  tls: z.boolean().default(false).describe('Stored, but not served yet'),
-});
+export const createIngressInput = z.strictObject({ ...named, ...ingressForm });
 export type CreateIngress = z.output<typeof createIngressInput>;
 
-export const updateIngressInput = z.strictObject({ ...named, rules: rules.optional(), tls: z.boolean().nullish() });
+export const updateIngressInput = z.strictObject({ ...named, rules: ingressForm.rules.optional(), tls: z.boolean().nullish() });
 export type UpdateIngress = z.output<typeof updateIngressInput>;
 
 const written = z.object({

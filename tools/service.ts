@@ -1,54 +1,27 @@
 /** The service commands: a stable virtual IP in front of workloads or given addresses. */
 import { z } from 'zod';
 import { port, protocol } from '../src/model/address.ts';
-import { healthCheck } from '../src/model/health-check.ts';
-import { labels, name, portName } from '../src/model/name.ts';
-import { drainSeconds, explicitEndpoint, sessionAffinity, targetPort } from '../src/model/service.ts';
+import { name } from '../src/model/name.ts';
+import { serviceFields, serviceForm } from '../src/model/service-form.ts';
 import { defineTool, enforcement, type Tool } from './define.ts';
 import { liveEndpoint, named, outNamed, paged, paging, servicePortAnswer } from './shared.ts';
 
-const selector = labels.describe('Labels that its workloads carry');
-const portEntry = z.strictObject({
-  name: portName.optional(),
-  port,
-  protocol: protocol.default('tcp'),
-  targetPort: targetPort.optional(),
-});
-const ports = z.array(portEntry).min(1).max(64).describe('Several ports, instead of port');
-const endpoints = z.array(explicitEndpoint).max(256).describe('Fixed addresses, instead of a selector; port defaults to the target port');
-const target = targetPort.describe("The workloads' port, by number or port name; default: port");
-
-const affinity = sessionAffinity.describe('Keep each client at one endpoint');
-const check = healthCheck.describe("Probes the first TCP port; without it, healthy means running");
-const drain = drainSeconds.describe('Reset TCP to an endpoint that left after so long; default: never');
-
 const notYet = { dryRun: 'Leave it out.' };
 
-export const createServiceInput = z.strictObject({
-  ...named,
-  selector: selector.optional(),
-  port: port.describe('Port of the virtual IP; needed unless ports is given').optional(),
-  protocol: protocol.optional().describe('Default: tcp'),
-  targetPort: target.optional(),
-  ports: ports.optional(),
-  endpoints: endpoints.optional(),
-  sessionAffinity: affinity.optional(),
-  healthCheck: check.optional(),
-  drainSeconds: drain.optional(),
-});
+export const createServiceInput = z.strictObject({ ...named, ...serviceForm });
 export type CreateService = z.output<typeof createServiceInput>;
 
 export const updateServiceInput = z.strictObject({
   ...named,
-  selector: selector.nullish(),
+  selector: serviceFields.selector.nullish(),
   port: port.optional(),
   protocol: protocol.nullish(),
-  targetPort: target.nullish(),
-  ports: ports.nullish(),
-  endpoints: endpoints.nullish(),
-  sessionAffinity: affinity.nullish(),
-  healthCheck: check.nullish(),
-  drainSeconds: drain.nullish(),
+  targetPort: serviceFields.targetPort.nullish(),
+  ports: serviceFields.ports.nullish(),
+  endpoints: serviceFields.endpoints.nullish(),
+  sessionAffinity: serviceFields.sessionAffinity.nullish(),
+  healthCheck: serviceFields.healthCheck.nullish(),
+  drainSeconds: serviceFields.drainSeconds.nullish(),
 });
 export type UpdateService = z.output<typeof updateServiceInput>;
 

@@ -3,7 +3,7 @@ import type { Desired } from '../model/observed.ts';
 import type { Ingress, IngressRule } from '../model/ingress.ts';
 import { recordKey } from '../model/record.ts';
 import type { Route, RouteTarget } from '../model/route-snapshot.ts';
-import type { Service } from '../model/service.ts';
+import type { Service, ServicePort } from '../model/service.ts';
 import { policyModel } from '../policy/evaluate.ts';
 import { namespaceLabels } from '../policy/parties.ts';
 import type { EndpointsOf } from './endpoints.ts';
@@ -43,6 +43,11 @@ export function routeKey(rule: Pick<IngressRule, 'host' | 'path'>): string {
   return `${rule.host} ${rule.path}`;
 }
 
+/** The port that answers an ingress: the first TCP port. */
+export function httpPort(service: Service): ServicePort | undefined {
+  return service.ports.find((port) => port.protocol === 'tcp');
+}
+
 /** Whether policies let the ingress proxy dial this address and port. */
 export type Admits = (target: RouteTarget) => boolean;
 
@@ -65,12 +70,12 @@ export function admitted(targets: readonly RouteTarget[], admits: Admits): { tar
 
 /** The healthy endpoints of the service's first TCP port; none for a service that has only UDP ports. */
 export function httpTargets(service: Service, endpointsOf: EndpointsOf): RouteTarget[] {
-  const httpPort = service.ports.find((port) => port.protocol === 'tcp');
+  const answering = httpPort(service)?.port;
   return endpointsOf(service)
     .filter((endpoint) => endpoint.healthy)
     .flatMap((endpoint) =>
       endpoint.ports
-        .filter((port) => port.protocol === 'tcp' && port.servicePort === httpPort?.port)
+        .filter((port) => port.protocol === 'tcp' && port.servicePort === answering)
         .map((port) => ({ ip: endpoint.ip, port: port.port })),
     );
 }

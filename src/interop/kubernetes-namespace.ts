@@ -1,15 +1,30 @@
-/** Reads a Kubernetes Namespace object as one of ours. */
+/** Reads and writes Kubernetes Namespace objects. */
 import { z } from 'zod';
-import { ClawError } from '../errors.ts';
 import { labels, name, type Labels } from '../model/name.ts';
+import { readAs } from './refusal.ts';
 
-const kubernetesNamespace = z.object({ metadata: z.object({ name, labels: labels.nullish() }) });
+export const NAMESPACE = { apiVersion: 'v1', kind: 'Namespace' } as const;
+
+const kubernetesNamespace = z.strictObject({
+  apiVersion: z.literal(NAMESPACE.apiVersion).optional(),
+  kind: z.literal(NAMESPACE.kind).optional(),
+  metadata: z.looseObject({ name, labels: labels.default({}) }),
+  // Finalizers, which a cluster writes: they ask for nothing.
+  spec: z.unknown().optional(),
+  status: z.unknown().optional(),
+});
+
+export interface ReadNamespace {
+  readonly name: string;
+  readonly labels: Labels;
+}
 
 /** Throws INVALID_ARGUMENT with the path inside the object. */
-export function readKubernetesNamespace(object: unknown): { name: string; labels: Labels } {
-  const parsed = kubernetesNamespace.safeParse(object);
-  if (parsed.success) return { name: parsed.data.metadata.name, labels: parsed.data.metadata.labels ?? {} };
-  const [issue] = parsed.error.issues;
-  const path = (issue?.path ?? []).join('.');
-  throw new ClawError('INVALID_ARGUMENT', `${path}: ${issue?.message ?? 'it can not be read'}`, { path, hint: 'The form is that of a v1 Namespace.' });
+export function readKubernetesNamespace(object: unknown): ReadNamespace {
+  const { metadata } = readAs(NAMESPACE, kubernetesNamespace, object);
+  return { name: metadata.name, labels: metadata.labels };
+}
+
+export function kubernetesNamespaceObject({ name: called, labels: carried }: ReadNamespace) {
+  return { ...NAMESPACE, metadata: { name: called, ...(Object.keys(carried).length === 0 ? {} : { labels: carried }) } };
 }

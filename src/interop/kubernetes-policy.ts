@@ -1,12 +1,13 @@
 /** Reads a Kubernetes NetworkPolicy object (networking.k8s.io/v1) as one of ours. What can not be enforced is refused with its path, never left out. */
 import ipaddr from 'ipaddr.js';
 import { z } from 'zod';
-import { ClawError } from '../errors.ts';
 import { port } from '../model/address.ts';
 import { deepestIssue } from '../model/deepest-issue.ts';
 import { labelSelector } from '../model/label-selector.ts';
-import { name, portName } from '../model/name.ts';
+import { portName } from '../model/name.ts';
 import { policyRule, type Policy, type PolicyPeer, type PolicyPort, type PolicyRule } from '../model/policy.ts';
+import { kubernetesMetadata, ORIGIN_ANNOTATION } from './kubernetes-metadata.ts';
+import { pathText, readAs, wrong as wrongIn } from './refusal.ts';
 
 export const NETWORK_POLICY = { apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy' } as const;
 
@@ -28,7 +29,7 @@ const networkPolicy = z.strictObject({
   // The items of a list that an API gives leave them out.
   apiVersion: z.literal(NETWORK_POLICY.apiVersion).default(NETWORK_POLICY.apiVersion),
   kind: z.literal(NETWORK_POLICY.kind).default(NETWORK_POLICY.kind),
-  metadata: z.looseObject({ name, namespace: name.default('default') }),
+  metadata: kubernetesMetadata,
   spec: z.strictObject({
     podSelector: labelSelector.default({}),
     policyTypes: z.array(z.enum(['Ingress', 'Egress'], { error: 'a policy type is Ingress or Egress' })).optional(),
@@ -43,12 +44,7 @@ export type ReadPolicy = Pick<Policy, 'namespace' | 'name' | 'origin' | 'selecto
 
 /** Throws INVALID_ARGUMENT with the path inside the object, e.g. `spec.ingress[0].from[1].ipBlock.cidr`. */
 export function readKubernetesPolicy(object: unknown): ReadPolicy {
-  const parsed = networkPolicy.safeParse(withoutNulls(object), { reportInput: true });
-  if (!parsed.success) {
-    const [issue] = parsed.error.issues;
-    throw refused(issue);
-  }
-  const { metadata, spec } = parsed.data;
+  const { metadata, spec } = readAs(NETWORK_POLICY, networkPolicy, object);
   // As the API server fills it in: ingress always, egress when the policy speaks of it.
   const types = spec.policyTypes ?? ['Ingress', ...(spec.egress === undefined ? [] : ['Egress'])];
   if (types.length === 0) throw wrong('spec.policyTypes', 'no policy type: it would do nothing');
@@ -58,7 +54,7 @@ export function readKubernetesPolicy(object: unknown): ReadPolicy {
   return {
     namespace: metadata.namespace,
     name: metadata.name,
-    origin: 'kubernetes',
+    origin: originOf(metadata),
     selector: spec.podSelector,
     ...(types.includes('Ingress') ? { ingress: (spec.ingress ?? []).map(({ from, ports }, index) => readRule({ peers: from, ports, path: `spec.ingress[${index}]`, side: 'from' })) } : {}),
     ...(types.includes('Egress') ? { egress: (spec.egress ?? []).map(({ to, ports }, index) => readRule({ peers: to, ports, path: `spec.egress[${index}]`, side: 'to' })) } : {}),
@@ -78,7 +74,7 @@ function readRule({ peers: given, ports, path, side }: RuleToRead): PolicyRule {
   const [issue] = read.error.issues;
   const deep = issue === undefined ? undefined : deepestIssue(issue);
   const [part, ...inner] = deep?.path ?? [];
-  throw wrong(`${path}${pathText([part === 'peers' ? side : 'ports', ...inner])}`, deep?.message ?? 'the rule can not be used');
+  throw wrong(`${path}.${pathText([part === 'peers' ? side : 'ports', ...inner])}`, deep?.message ?? 'the rule can not be used');
 }
 
 function readPort({ protocol, port: number, endPort }: z.output<typeof kubernetesPort>) {
@@ -106,26 +102,13 @@ function networkOf(range: string, path: string): string {
   throw wrong(path, `${JSON.stringify(range).slice(0, 60)}: ${why}`);
 }
 
-/** In a manifest null means the same as leaving the key out. */
-function withoutNulls(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(withoutNulls);
-  if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(Object.entries(value).flatMap(([key, inner]) => (inner === null ? [] : [[key, withoutNulls(inner)]])));
+function originOf({ annotations = {} }: z.output<typeof kubernetesMetadata>): Policy['origin'] {
+  const told = annotations[ORIGIN_ANNOTATION];
+  if (told === undefined || told === 'kubernetes') return 'kubernetes';
+  if (told === 'native') return 'native';
+  throw wrong(`metadata.annotations.${ORIGIN_ANNOTATION}`, `an origin is native or kubernetes, got ${JSON.stringify(told).slice(0, 60)}`);
 }
 
-function refused(outer: z.core.$ZodIssue | undefined): ClawError {
-  if (outer === undefined) return wrong('', 'the policy can not be read');
-  const issue = deepestIssue(outer);
-  if (issue.code === 'unrecognized_keys') return wrong(pathText([...issue.path, issue.keys[0] ?? '']).slice(1), 'no field of a NetworkPolicy that can be enforced');
-  const value = issue.input === undefined ? 'is missing' : `${issue.message.replace(/^Invalid (input|option): /, '')}, got ${(JSON.stringify(issue.input) ?? '').slice(0, 60)}`;
-  return wrong(pathText(issue.path).slice(1), value);
-}
-
-function wrong(path: string, message: string): ClawError {
-  return new ClawError('INVALID_ARGUMENT', `${path}: ${message}`, { path, hint: 'The form is that of networking.k8s.io/v1 NetworkPolicy.' });
-}
-
-/** With its leading dot. */
-function pathText(path: readonly PropertyKey[]): string {
-  return path.map((step) => (typeof step === 'number' ? `[${step}]` : `.${String(step)}`)).join('');
+function wrong(path: string, message: string) {
+  return wrongIn(NETWORK_POLICY, path, message);
 }

@@ -1,15 +1,15 @@
 /** Ingresses: their invariants and their store writes. Never programs anything. */
 import type { CreateIngress, UpdateIngress } from '../../tools/ingress.ts';
-import { admitted, claimedRoutes, httpTargets, ingressAdmission, routeKey, type Admits } from '../compile/routes.ts';
+import { admitted, claimedRoutes, httpPort, httpTargets, ingressAdmission, routeKey, type Admits } from '../compile/routes.ts';
 import { ClawError } from '../errors.ts';
 import type { Ingress, IngressRule } from '../model/ingress.ts';
 import { recordKey, type Named } from '../model/record.ts';
 import { page } from './paging.ts';
-import { createRecord, deleteRecord, replaceRecord, requireRecord, requireRoom } from './records.ts';
+import { createRecord, deleteRecord, replaceRecord, requireRecord, requireRoom, type Change } from './records.ts';
 import type { World } from './world.ts';
 
 const MISSING = { code: 'INGRESS_NOT_FOUND', listWith: 'ingress.list' } as const;
-const NO_TLS = 'TLS is not built yet: the ingress is stored, and nothing is served in plain instead';
+export const NO_TLS = 'TLS is not built yet: the ingress is stored, and nothing is served in plain instead';
 
 export function ingressManager(world: World) {
   const find = (input: Named): Ingress => requireRecord(world.desired.ingresses, recordKey('ingresses', input), MISSING);
@@ -37,10 +37,9 @@ export function ingressManager(world: World) {
             hint: 'ingress.update changes it; ingress.delete removes it.',
           });
         }
-        requireRoom(world.desired.ingresses, 'ingresses');
         requireRoomForRules(world, input.rules.length);
-        const ingress: Ingress = { v: 1, createdAt: world.now().toISOString(), ...input };
-        return { ...createRecord(world, key, ingress), answer: ingress };
+        const { ingress, ...change } = newIngress(world, input);
+        return { ...change, answer: ingress };
       });
       return written(answer, revision);
     },
@@ -75,6 +74,14 @@ export function ingressManager(world: World) {
       return { answer: { ...paging, ingresses: items.map((ingress) => shown(world, ingress, known)) } };
     },
   };
+}
+
+/** An ingress that is not there yet, and the writes that make it. */
+export function newIngress(world: World, input: Pick<Ingress, 'namespace' | 'name' | 'rules' | 'tls'>): Change & { readonly ingress: Ingress } {
+  const { namespace, name, rules, tls } = input;
+  requireRoom(world.desired.ingresses, 'ingresses');
+  const ingress: Ingress = { v: 1, createdAt: world.now().toISOString(), namespace, name, rules, tls };
+  return { ...createRecord(world, recordKey('ingresses', input), ingress), ingress };
 }
 
 /** Who answers which host and path, and what the proxy may dial. */
@@ -115,27 +122,31 @@ function urls(world: World, ingress: Ingress): string[] {
 function warnings(world: World, ingress: Ingress): string[] {
   if (ingress.tls) return [];
   const { claimed, admits } = routing(world);
-  const names = [...new Set(ingress.rules.map((rule) => rule.service))];
-  const absent = names.flatMap((name) => {
-    const service = world.desired.services.get(recordKey('services', { namespace: ingress.namespace, name }));
-    if (service === undefined) return [`service ${name} does not exist yet: until then requests are answered with 503`];
-    if (!service.ports.some((port) => port.protocol === 'tcp')) return [`service ${name} has no TCP port: requests are answered with 503`];
-    if (admitted(httpTargets(service, world.endpointsOf), admits).refused === true) return [`network policies do not admit the ingress to service ${name}: requests are answered with 403`];
-    return [];
-  });
   const taken = ingress.rules.flatMap((rule) => {
     const winner = claimed.get(routeKey(rule))?.ingress;
     if (winner === undefined || (winner.namespace === ingress.namespace && winner.name === ingress.name)) return [];
     return [`ingress ${winner.namespace}/${winner.name} is older and answers ${rule.host}${rule.path}`];
   });
-  return [...absent, ...taken];
+  return [...unanswered(world, ingress, admits), ...taken];
+}
+
+/** The services that can not answer it as things are. */
+export function unanswered(world: World, ingress: Pick<Ingress, 'namespace' | 'rules'>, admits: Admits): string[] {
+  const names = [...new Set(ingress.rules.map((rule) => rule.service))];
+  return names.flatMap((name) => {
+    const service = world.desired.services.get(recordKey('services', { namespace: ingress.namespace, name }));
+    if (service === undefined) return [`service ${name} does not exist yet: until then requests are answered with 503`];
+    if (httpPort(service) === undefined) return [`service ${name} has no TCP port: requests are answered with 503`];
+    if (admitted(httpTargets(service, world.endpointsOf), admits).refused === true) return [`network policies do not admit the ingress to service ${name}: requests are answered with 403`];
+    return [];
+  });
 }
 
 /** Of all ingresses together. The proxy takes all of its routes at once, and this many within a second or two. */
 const MAX_RULES = 50_000;
 
 /** What the proxy could no longer take would keep every other ingress from being changed as well. */
-function requireRoomForRules(world: World, more: number): void {
+export function requireRoomForRules(world: World, more: number): void {
   if (more <= 0) return;
   let rules = 0;
   for (const ingress of world.desired.ingresses.values()) rules += ingress.rules.length;
@@ -146,7 +157,7 @@ function requireRoomForRules(world: World, more: number): void {
   });
 }
 
-function requireDistinct(rules: readonly IngressRule[]): void {
+export function requireDistinct(rules: readonly IngressRule[]): void {
   const seen = new Set<string>();
   for (const [index, rule] of rules.entries()) {
     if (seen.has(routeKey(rule))) {

@@ -1,5 +1,6 @@
 /** All managers of one node, as tool handlers get them. */
 import { ingressManager } from './ingresses.ts';
+import { manifestManager } from './manifests.ts';
 import { namespaceManager } from './namespaces.ts';
 import { networkManager } from './network.ts';
 import { policyManager } from './policies.ts';
@@ -15,6 +16,7 @@ export function createManagers(world: World) {
     workloads: workloadManager(world),
     namespaces: namespaceManager(world),
     policies: policyManager(world),
+    manifests: manifestManager(world),
     reach: reachManager(world),
     network: networkManager(world),
   };

@@ -4,7 +4,7 @@ import { ClawError } from '../errors.ts';
 import { NAMESPACE_NAME_LABEL, type Namespace } from '../model/namespace.ts';
 import type { Labels } from '../model/name.ts';
 import { page } from './paging.ts';
-import { deleteRecord, replaceRecord, requireRecord, requireRoom } from './records.ts';
+import { deleteRecord, replaceRecord, requireRecord, requireRoom, type Change } from './records.ts';
 import type { World } from './world.ts';
 
 const MISSING = { code: 'NAMESPACE_NOT_FOUND', listWith: 'namespace.list' } as const;
@@ -25,9 +25,8 @@ export function namespaceManager(world: World) {
         if (world.desired.namespaces.has(key)) {
           throw new ClawError('NAMESPACE_EXISTS', `namespace ${input.name} exists already`, { path: 'name', hint: 'namespace.update changes its labels.' });
         }
-        requireRoom(world.desired.namespaces, 'namespaces');
-        const namespace: Namespace = { v: 1, createdAt: world.now().toISOString(), name: input.name, labels: input.labels };
-        return { ...replaceRecord(world, key, namespace), answer: namespace };
+        const { namespace, ...change } = newNamespace(world, input);
+        return { ...change, answer: namespace };
       });
       return { answer: { ...shown(answer), success: true as const }, revision };
     },
@@ -58,7 +57,14 @@ export function namespaceManager(world: World) {
   };
 }
 
-function requireOwnNameLabel(name: string, labels: Labels): void {
+/** A namespace that is not there yet, and the writes that make it. */
+export function newNamespace(world: World, { name, labels }: Pick<Namespace, 'name' | 'labels'>): Change & { readonly namespace: Namespace } {
+  requireRoom(world.desired.namespaces, 'namespaces');
+  const namespace: Namespace = { v: 1, createdAt: world.now().toISOString(), name, labels };
+  return { ...replaceRecord(world, `namespaces/${name}`, namespace), namespace };
+}
+
+export function requireOwnNameLabel(name: string, labels: Labels): void {
   const given = labels[NAMESPACE_NAME_LABEL];
   if (given === undefined || given === name) return;
   throw new ClawError('INVALID_ARGUMENT', `label ${NAMESPACE_NAME_LABEL} is always the namespace's name, ${name}, not ${given}`, {

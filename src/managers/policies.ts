@@ -4,9 +4,10 @@ import { ClawError } from '../errors.ts';
 import { parsePolicyForm, policyForm, selectorForm } from '../interop/native-policy.ts';
 import { selects } from '../model/label-selector.ts';
 import type { Policy } from '../model/policy.ts';
+import type { PolicyParts } from '../policy/parties.ts';
 import { recordKey, type Named } from '../model/record.ts';
 import { page } from './paging.ts';
-import { createRecord, deleteRecord, replaceRecord, requireRecord, requireRoom } from './records.ts';
+import { createRecord, deleteRecord, replaceRecord, requireRecord, requireRoom, type Change } from './records.ts';
 import type { World } from './world.ts';
 
 const MISSING = { code: 'POLICY_NOT_FOUND', listWith: 'network.policy.list' } as const;
@@ -22,9 +23,8 @@ export function policyManager(world: World) {
         if (world.desired.policies.has(key)) {
           throw new ClawError('POLICY_EXISTS', `network policy ${namespace}/${name} exists already`, { path: 'name', hint: 'network.policy.update changes it; network.policy.delete removes it.' });
         }
-        requireRoom(world.desired.policies, 'policies');
-        const policy: Policy = { v: 1, createdAt: world.now().toISOString(), namespace, name, origin: 'native', ...parts, mode };
-        return { ...createRecord(world, key, policy), answer: policy };
+        const { policy, ...change } = newPolicy(world, { namespace, name, origin: 'native', ...parts, mode });
+        return { ...change, answer: policy };
       });
       return { answer: written(world, answer), revision };
     },
@@ -76,6 +76,13 @@ export function policyManager(world: World) {
       return { answer: { ...paging, policies, enforcement: { active: kernel.inSync, iptablesAvailable: kernel.inSync, ...reason } } };
     },
   };
+}
+
+/** A policy that is not there yet, and the writes that make it. */
+export function newPolicy(world: World, parts: PolicyParts): Change & { readonly policy: Policy } {
+  requireRoom(world.desired.policies, 'policies');
+  const policy: Policy = { v: 1, createdAt: world.now().toISOString(), ...parts };
+  return { ...createRecord(world, recordKey('policies', parts), policy), policy };
 }
 
 /** An absent direction stays, a null one goes, a given one replaces the whole old one. */

@@ -9,7 +9,7 @@ export interface Change {
 }
 
 /** At most this many objects of one kind: answers, compile steps and tests are made for it. */
-const MAX_OBJECTS = 10_000;
+export const MAX_OBJECTS = 10_000;
 
 /**
  * Writes the record if its key is free, and its namespace with it: anew if it does not exist yet, else as it is, so that
@@ -42,8 +42,11 @@ export function deleteRecord(world: World, key: string): Change {
   return { compares: [{ key, modRevision: world.modRevision(key) }], ops: [{ type: 'delete', key }] };
 }
 
+/** One change of several. What more than one of them writes, such as their namespace, is written as the last of them has it. */
 export function together(...changes: readonly Change[]): Change {
-  return { compares: changes.flatMap((change) => change.compares), ops: changes.flatMap((change) => change.ops) };
+  const compares = changes.flatMap((change) => change.compares);
+  const ops = changes.flatMap((change) => change.ops);
+  return { compares: [...new Map(compares.map((compare) => [compare.key, compare])).values()], ops: [...new Map(ops.map((op) => [op.key, op])).values()] };
 }
 
 /** Throws LIMIT_EXCEEDED when there are as many as there can be; `path` is the argument that would have named one more. */

@@ -1,14 +1,14 @@
 /** Services: their invariants and their store writes. Never programs anything. */
 import type { CreateService, UpdateService } from '../../tools/service.ts';
 import { ClawError } from '../errors.ts';
-import { contains } from '../model/address.ts';
-import { FORBIDDEN_ENDPOINTS } from '../model/endpoint-ranges.ts';
 import { matches } from '../model/name.ts';
 import { recordKey, type Named } from '../model/record.ts';
-import type { ExplicitEndpoint, Service, ServicePort } from '../model/service.ts';
+import type { Service, ServicePort } from '../model/service.ts';
+import type { ServiceForm } from '../model/service-form.ts';
 import { releaseAddress, takeAddress } from './allocations.ts';
 import { page } from './paging.ts';
-import { createRecord, deleteRecord, replaceRecord, requireRecord, requireRoom, together } from './records.ts';
+import { createRecord, deleteRecord, replaceRecord, requireRecord, requireRoom, together, type Change } from './records.ts';
+import { invalid, optionsOf, parseServiceSpec, type ServiceSpec } from './service-spec.ts';
 import type { World } from './world.ts';
 
 const MISSING = { code: 'SERVICE_NOT_FOUND', listWith: 'service.list' } as const;
@@ -18,7 +18,7 @@ export function serviceManager(world: World) {
 
   return {
     create: async (input: CreateService) => {
-      const spec = parseSpec(world, input);
+      const spec = parseServiceSpec(world, input);
       const { answer, revision } = await world.mutate(() => {
         const key = recordKey('services', input);
         const existing = world.desired.services.get(key);
@@ -28,17 +28,8 @@ export function serviceManager(world: World) {
             hint: 'service.update changes it; service.delete removes it.',
           });
         }
-        requireRoom(world.desired.services, 'services');
-        const taken = takeAddress(world, { kind: 'clusterIp' }, key);
-        const service: Service = {
-          v: 1,
-          createdAt: world.now().toISOString(),
-          namespace: input.namespace,
-          name: input.name,
-          ...spec,
-          clusterIp: taken.ip,
-        };
-        return { ...together(createRecord(world, key, service), taken), answer: service };
+        const { service, ...change } = newService(world, input, spec);
+        return { ...change, answer: service };
       });
       return { answer: written(world, answer), revision };
     },
@@ -46,8 +37,7 @@ export function serviceManager(world: World) {
     update: async (input: UpdateService) => {
       const { answer, revision } = await world.mutate(() => {
         const service = find(input);
-        const { selector: _selector, healthCheck: _check, sessionAffinity: _affinity, drainSeconds: _drain, ...rest } = service;
-        const updated: Service = { ...rest, ...parseSpec(world, merge(service, input)) };
+        const updated = changedService(service, parseServiceSpec(world, merge(service, input)));
         return { ...replaceRecord(world, recordKey('services', input), updated), answer: updated };
       });
       return { answer: written(world, answer), revision };
@@ -97,6 +87,20 @@ export function serviceManager(world: World) {
   };
 }
 
+/** A service that is not there yet, with the next free virtual IP, and the writes that make it. */
+export function newService(world: World, { namespace, name }: Named, spec: ServiceSpec): Change & { readonly service: Service } {
+  requireRoom(world.desired.services, 'services');
+  const key = recordKey('services', { namespace, name });
+  const taken = takeAddress(world, { kind: 'clusterIp' }, key);
+  const service: Service = { v: 1, createdAt: world.now().toISOString(), namespace, name, ...spec, clusterIp: taken.ip };
+  return { ...together(createRecord(world, key, service), taken), service };
+}
+
+/** The same service with other fields; its virtual IP stays. */
+export function changedService({ v, createdAt, namespace, name, clusterIp }: Service, spec: ServiceSpec): Service {
+  return { v, createdAt, namespace, name, ...spec, clusterIp };
+}
+
 /** A service as lists show it. */
 export function summary(world: World, service: Service) {
   const endpoints = world.endpointsOf(service);
@@ -125,9 +129,15 @@ function written(world: World, service: Service) {
   };
 }
 
+export const DESERTED = 'it has neither a selector nor endpoints: connections are refused';
+
+export function isDeserted({ selector, endpoints }: Pick<Service, 'selector' | 'endpoints'>): boolean {
+  return selector === undefined && endpoints.length === 0;
+}
+
 /** What is allowed and may be meant, but leaves the service without an answer. */
 function warnings(world: World, service: Service): string[] {
-  if (service.selector === undefined && service.endpoints.length === 0) return ['it has neither a selector nor endpoints: connections are refused'];
+  if (isDeserted(service)) return [DESERTED];
   const names = service.ports.flatMap(({ targetPort }) => (typeof targetPort === 'string' ? [targetPort] : []));
   const { selector } = service;
   if (selector === undefined) return [];
@@ -137,79 +147,8 @@ function warnings(world: World, service: Service): string[] {
     .map((name) => `none of the selected workloads has a port named ${name}`);
 }
 
-/** What is absent when it is not set. */
-type Options = Partial<Pick<Service, 'healthCheck' | 'sessionAffinity' | 'drainSeconds'>>;
-type Spec = Pick<Service, 'ports' | 'manyPorts' | 'endpoints' | 'selector'> & Options;
-type SpecInput = Omit<CreateService, 'namespace' | 'name'>;
-
-/** The service's own fields, checked against each other. Throws INVALID_ARGUMENT with the path of the culprit. */
-function parseSpec(world: World, input: SpecInput): Spec {
-  const selected = input.selector !== undefined && Object.keys(input.selector).length > 0;
-  const endpoints = input.endpoints ?? [];
-  if (selected && endpoints.length > 0) {
-    throw invalid('endpoints', 'a service has either a selector or endpoints, not both', 'Leave one of them out; in an update take the old one away with null.');
-  }
-  const { ports, manyPorts } = parsePorts(input);
-  if (input.healthCheck !== undefined && !ports.some(({ protocol }) => protocol === 'tcp')) {
-    throw invalid('healthCheck', 'a health check connects by TCP, and this service has only UDP ports', 'Leave it out, or add a TCP port; in an update take it away with null.');
-  }
-  for (const [index, endpoint] of endpoints.entries()) checkEndpoint(world, { endpoint, ports, path: `endpoints[${index}]` });
-  return { ...(selected && input.selector !== undefined ? { selector: input.selector } : {}), ports, manyPorts, endpoints, ...optionsOf(input) };
-}
-
-function optionsOf({ healthCheck, sessionAffinity, drainSeconds }: Options | SpecInput): Options {
-  return {
-    ...(healthCheck === undefined ? {} : { healthCheck }),
-    ...(sessionAffinity === undefined ? {} : { sessionAffinity }),
-    ...(drainSeconds === undefined ? {} : { drainSeconds }),
-  };
-}
-
-function parsePorts(input: SpecInput): Pick<Service, 'ports' | 'manyPorts'> {
-  if (input.ports === undefined) {
-    if (input.port === undefined) throw invalid('port', 'a service needs a port', 'Give port, or ports for several.');
-    const single = { port: input.port, protocol: input.protocol ?? ('tcp' as const), ...(input.targetPort === undefined ? {} : { targetPort: input.targetPort }) };
-    return { ports: [single], manyPorts: false };
-  }
-  if (input.port !== undefined) throw invalid('ports', 'port and ports exclude each other', 'Leave one of them out.');
-  if (input.protocol !== undefined) throw invalid('protocol', 'protocol goes with port', 'Give each entry of ports its own protocol.');
-  if (input.targetPort !== undefined) throw invalid('targetPort', 'targetPort goes with port', 'Give each entry of ports its own targetPort.');
-  const names = new Set<string>();
-  const numbers = new Set<string>();
-  for (const [index, port] of input.ports.entries()) {
-    const number = `${port.port}/${port.protocol}`;
-    if (numbers.has(number)) throw invalid(`ports[${index}].port`, `port ${number} stands there twice`, 'Give each port once.');
-    numbers.add(number);
-    if (input.ports.length > 1 && port.name === undefined) throw invalid(`ports[${index}].name`, 'each of several ports needs a name', 'Name it, e.g. "http".');
-    if (port.name !== undefined && names.has(port.name)) throw invalid(`ports[${index}].name`, `the name ${port.name} stands there twice`, 'Give each port a name of its own.');
-    if (port.name !== undefined) names.add(port.name);
-  }
-  return { ports: input.ports, manyPorts: true };
-}
-
-interface EndpointCheck {
-  readonly endpoint: ExplicitEndpoint;
-  readonly ports: readonly ServicePort[];
-  readonly path: string;
-}
-
-function checkEndpoint(world: World, { endpoint, ports, path }: EndpointCheck): void {
-  const ranges = [...FORBIDDEN_ENDPOINTS, { range: world.node.ranges.clusterIp, what: 'the range of virtual IPs' }];
-  const forbidden = ranges.find(({ range }) => contains(range, endpoint.ip));
-  if (forbidden !== undefined) {
-    throw invalid(`${path}.ip`, `${endpoint.ip} can be no endpoint: ${forbidden.range} is ${forbidden.what}`, "Give the address of a host's network interface.");
-  }
-  if (endpoint.port !== undefined && ports.length > 1) {
-    throw invalid(`${path}.port`, 'with several ports an endpoint has no port of its own', "Leave it out: each port's targetPort is used.");
-  }
-  const named = ports.find((port) => typeof port.targetPort === 'string');
-  if (endpoint.port === undefined && named !== undefined) {
-    throw invalid(`${path}.port`, `${endpoint.ip} has no port named ${named.targetPort ?? ''}`, 'Give a numeric targetPort, or the endpoint a port.');
-  }
-}
-
 /** The old fields with the given ones in their place; a null takes an optional one away. */
-function merge(service: Service, input: UpdateService): SpecInput {
+function merge(service: Service, input: UpdateService): ServiceForm {
   const selector = kept(service.selector, input.selector);
   const endpoints = kept(service.endpoints, input.endpoints) ?? [];
   const base = {
@@ -255,8 +194,4 @@ function firstPort(service: Service): ServicePort {
   const [first] = service.ports;
   if (first === undefined) throw new ClawError('INTERNAL', `service ${service.namespace}/${service.name} has no port`);
   return first;
-}
-
-function invalid(path: string, message: string, hint: string): ClawError {
-  return new ClawError('INVALID_ARGUMENT', message, { path, hint });
 }

@@ -1,33 +1,47 @@
-/** Reads the objects that a simulation is asked over: policies in either form, manifests, and who is meant by a probe. Reads no state. */
+/** Simulations: over policies in either form, manifests and workloads that are given in the question. Reads no state. */
 import type { Simulate } from '../../tools/reach.ts';
 import { ClawError } from '../errors.ts';
 import { NETWORK_POLICY, readKubernetesPolicy } from '../interop/kubernetes-policy.ts';
 import { readKubernetesNamespace } from '../interop/kubernetes-namespace.ts';
 import { readManifest } from '../interop/manifest.ts';
 import { parsePolicyForm } from '../interop/native-policy.ts';
+import { OWN_API_VERSION, readOwnPolicy } from '../interop/own-objects.ts';
+import { at, pathText } from '../interop/refusal.ts';
 import { ipv4 } from '../model/address.ts';
 import { deepestIssue } from '../model/deepest-issue.ts';
 import { nativePolicy } from '../model/policy-form.ts';
-import type { PolicyModelInput } from '../policy/evaluate.ts';
+import { policyModel, type PolicyModelInput } from '../policy/evaluate.ts';
 import { namespaceLabels, type Party, type PolicyParts, type PolicyWorkload } from '../policy/parties.ts';
-import type { Probe } from '../policy/simulate.ts';
+import { matrix, matrixSize, simulateProbes, type Probe, type SimulatedFlow } from '../policy/simulate.ts';
 
-export interface Simulation {
+/** Answers larger than that help nobody. */
+const MOST_RESULTS = 250_000;
+
+/** The answer to each probe, or the whole matrix. Throws INVALID_ARGUMENT with the path of the culprit, e.g. `policies[2].spec.ingress[0]`. */
+export async function simulate(input: Simulate): Promise<SimulatedFlow[]> {
+  const { model: parts, workloads, probes } = await readSimulation(input);
+  if (probes === undefined && matrixSize(workloads) > MOST_RESULTS) {
+    throw new ClawError('LIMIT_EXCEEDED', `the whole matrix has ${matrixSize(workloads)} answers, and ${MOST_RESULTS} is the most`, { path: 'workloads', hint: 'Ask with probes, or with fewer workloads.' });
+  }
+  return simulateProbes(policyModel(parts), probes ?? matrix(workloads));
+}
+
+interface Simulation {
   readonly model: PolicyModelInput;
   readonly workloads: readonly PolicyWorkload[];
   /** Undefined: the whole matrix is asked for. */
   readonly probes?: readonly Probe[];
 }
 
-/** Throws INVALID_ARGUMENT with the path of the culprit, e.g. `policies[2].spec.ingress[0]` or `probes[7].from`. */
-export function readSimulation({ namespaces, workloads, policies, manifest, probes }: Simulate): Simulation {
-  const documents = manifest === undefined ? [] : readManifest(manifest);
+async function readSimulation({ namespaces, workloads, policies, manifest, probes }: Simulate): Promise<Simulation> {
+  const documents = manifest === undefined ? [] : await readManifest(manifest);
   const read = policies.map((policy, index) => at(`policies[${index}]`, () => readPolicy(policy)));
   const named: { name: string; labels: Record<string, string> }[] = [...namespaces];
   for (const { index, kind, apiVersion, object } of documents) {
     const path = `manifest[${index}]`;
     if (kind === 'Namespace' && apiVersion === 'v1') named.push(at(path, () => readKubernetesNamespace(object)));
     else if (kind === NETWORK_POLICY.kind && apiVersion === NETWORK_POLICY.apiVersion) read.push(at(path, () => readPolicy(object)));
+    else if (kind === NETWORK_POLICY.kind && apiVersion === OWN_API_VERSION) read.push(at(path, () => readOwnPolicy(object)));
     else throw new ClawError('NOT_SUPPORTED', `${path}: ${apiVersion} ${kind} says nothing about who reaches whom here`, { path: `${path}.kind`, hint: 'A simulation takes NetworkPolicy and Namespace objects.' });
   }
   refuseTwins(read, 'policies');
@@ -49,24 +63,13 @@ function readPolicy(object: unknown): PolicyParts {
   }
   const [outer] = parsed.error.issues;
   const issue = outer === undefined ? undefined : deepestIssue(outer);
-  const steps = [...(issue?.path ?? []), ...(issue?.code === 'unrecognized_keys' ? issue.keys.slice(0, 1) : [])];
-  const path = steps.map((step, index) => (typeof step === 'number' ? `[${step}]` : `${index === 0 ? '' : '.'}${String(step)}`)).join('');
+  const path = pathText([...(issue?.path ?? []), ...(issue?.code === 'unrecognized_keys' ? issue.keys.slice(0, 1) : [])]);
   throw new ClawError('INVALID_ARGUMENT', `${path}: ${issue?.message ?? 'it can not be read'}`, { path, hint: 'The form is that of network.policy.create, or of a Kubernetes NetworkPolicy.' });
 }
 
 /** No policy of ours has one of these keys. */
 function isKubernetes(object: unknown): boolean {
   return typeof object === 'object' && object !== null && ['apiVersion', 'kind', 'metadata', 'spec'].some((key) => key in object);
-}
-
-/** An error's path and message with the place in front where the object stands. */
-function at<Read>(place: string, read: () => Read): Read {
-  try {
-    return read();
-  } catch (error) {
-    if (!(error instanceof ClawError)) throw error;
-    throw new ClawError(error.code, `${place}.${error.message}`, { path: `${place}.${error.path ?? ''}`, cause: error, ...(error.hint === undefined ? {} : { hint: error.hint }) });
-  }
 }
 
 function refuseTwins(objects: readonly { readonly namespace: string; readonly name: string }[], kind: string): void {

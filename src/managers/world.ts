@@ -3,7 +3,7 @@ import type { EndpointsOf } from '../compile/endpoints.ts';
 import type { AllocationRange } from '../ipam/keys.ts';
 import type { ConntrackSize } from '../model/conntrack.ts';
 import type { Ipv4 } from '../model/address.ts';
-import type { AllocationTable } from './desired-view.ts';
+import type { AllocationTable } from './record-state.ts';
 import type { Desired, Endpoint, Observed } from '../model/observed.ts';
 import type { Node } from '../model/node.ts';
 import type { Service } from '../model/service.ts';

@@ -32,6 +32,12 @@ export const ingressRule = z.strictObject({
 });
 export type IngressRule = z.infer<typeof ingressRule>;
 
+/** The form in which it is written. */
+export const ingressForm = {
+  rules: z.array(ingressRule).min(1).max(200).describe('The longest matching path of the host wins'),
+  tls: z.boolean().default(false).describe('Stored, but not served yet'),
+};
+
 export const ingress = recordBase.extend({
   namespace: name,
   name,

@@ -14,11 +14,16 @@ export const selectorExpression = z
   });
 export type SelectorExpression = z.infer<typeof selectorExpression>;
 
-/** Everything in it must hold; an empty one matches everything. */
-export const labelSelector = z.strictObject({
-  matchLabels: labels.optional(),
-  matchExpressions: z.array(selectorExpression).max(64).optional(),
-});
+/** Everything in it must hold; an empty one matches everything. What is empty in it is left out, so that one meaning has one form. */
+export const labelSelector = z
+  .strictObject({
+    matchLabels: labels.optional(),
+    matchExpressions: z.array(selectorExpression).max(64).optional(),
+  })
+  .transform(({ matchLabels = {}, matchExpressions = [] }) => ({
+    ...(Object.keys(matchLabels).length === 0 ? {} : { matchLabels }),
+    ...(matchExpressions.length === 0 ? {} : { matchExpressions }),
+  }));
 export type LabelSelector = z.infer<typeof labelSelector>;
 
 export function selects({ matchLabels = {}, matchExpressions = [] }: LabelSelector, candidate: Labels): boolean {

@@ -23,6 +23,12 @@ export function plainText(text: string, maxLength: number): string {
   return plain.length > maxLength || text.length > maxLength * 4 ? `${plain.slice(0, maxLength - 1)}…` : plain;
 }
 
+/** The same of each line by itself; lines beyond `maxLength` UTF-16 units in all are left out, as the last one then says. */
+export function plainLines(text: string, maxLength: number): string {
+  const lines = text.slice(0, maxLength).split('\n').map((line) => line.replace(ANSI, '').replace(INVISIBLE, ''));
+  return text.length > maxLength ? [...lines.slice(0, -1), `# … cut here, after ${maxLength} of ${text.length} characters`].join('\n') : lines.join('\n');
+}
+
 /** The same JSON value with each of its strings, keys included, made plain. */
 export function plainValue(value: unknown, maxLength: number): unknown {
   if (typeof value === 'string') return plainText(value, maxLength);

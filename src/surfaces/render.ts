@@ -21,7 +21,8 @@ export function renderAnswer(command: string, answer: Readonly<Record<string, un
     else if (key === 'lines' && isTexts(value)) {
       scalars.push(counted(value));
       blocks.push(...lastLines(value));
-    } else if (isNested(value)) blocks.push(`${key}: ${flat(value)}`);
+    } else if (typeof value === 'string' && value.includes('\n')) blocks.push(`${key}:`, value.trimEnd());
+    else if (isNested(value)) blocks.push(`${key}: ${flat(value)}`);
     else scalars.push(...pair([key, value]));
   }
   const state = enforcementText(enforced, reason);

@@ -12,7 +12,7 @@ import { fakeAgent } from './fake-agent.ts';
 const directory = await mkdtemp(join(tmpdir(), 'claw-cli-'));
 const socketPath = join(directory, 'agent.sock');
 const env = { CLAWNODE_SOCKET: socketPath };
-const SUBCOMMANDS = ['up', 'mcp', 'invoke', 'sandbox', 'status', 'doctor', 'demo', 'cleanup'];
+const SUBCOMMANDS = ['up', 'mcp', 'invoke', 'sandbox', 'status', 'simulate', 'doctor', 'demo', 'cleanup'];
 const pool = { used: 1, free: 9, quarantined: 2 };
 const service = { name: 'web', namespace: 'shop', clusterIp: '10.201.0.1', port: 80, endpoints: 3, healthy: 2 };
 const healthy = {
@@ -180,7 +180,7 @@ test('help of a subcommand is what the subcommand says of itself', async () => {
 });
 
 test('wrong usage is one line on standard error and exit code 2', async () => {
-  for (const args of [['no-such'], ['status', '--no-such'], ['sandbox', '--'], ['sandbox', 'stray'], ['mcp', '--mode', 'other'], ['mcp', '--toolsets', 'x']]) {
+  for (const args of [['no-such'], ['status', '--no-such'], ['sandbox', '--'], ['sandbox', 'stray'], ['simulate'], ['simulate', '-f', 'x', 'stray'], ['mcp', '--mode', 'other'], ['mcp', '--toolsets', 'x']]) {
     const { exitCode, stdout, stderr } = await clawnode(args);
     assert.deepEqual({ args, exitCode, stdout }, { args, exitCode: 2, stdout: '' });
     assert.match(stderr, /^clawnode[^\n]+--help`\n$/);

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import * as fc from 'fast-check';
-import { plainText, plainValue } from '../../src/surfaces/outside-text.ts';
+import { plainLines, plainText, plainValue } from '../../src/surfaces/outside-text.ts';
+import { plainAnswer } from '../../src/surfaces/plain-answer.ts';
 import { renderAnswer } from '../../src/surfaces/render.ts';
 import { sampleAnswers } from './sample-answers.ts';
 
@@ -21,6 +22,15 @@ test('one thing is one line', () => {
 
 test('what is not enforced says so and why', () => {
   assert.match(render('workload.update'), /NOT ENFORCED \(the kernel refused it\)/);
+});
+
+test('a document keeps its lines, in the text and in the answer, and loses what is invisible', () => {
+  const { manifest } = sampleAnswers['network.export'] ?? {};
+  assert.equal(render('network.export'), `network.export: ok\nmanifest:\n${String(manifest).trimEnd()}`);
+  const escape = String.fromCodePoint(0x1b);
+  assert.deepEqual(plainAnswer('network.export', { manifest: `a: b\n  ${escape}[31mc: d\u202e\r\n` }), { manifest: 'a: b\n  c: d\n' });
+  assert.deepEqual(plainAnswer('network.export', { other: 'a\nb' }), { other: 'a b' });
+  assert.equal(plainLines('one\ntwo\nthree\n', 10), 'one\ntwo\n# … cut here, after 10 of 14 characters');
 });
 
 test('each warning is a line of its own', () => {

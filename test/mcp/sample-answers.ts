@@ -83,6 +83,8 @@ export const sampleAnswers: Readonly<Record<string, Readonly<Record<string, unkn
   'namespace.list': { count: 1, namespaces: [{ name: 'team-a', labels: {}, createdAt }] },
   'namespace.update': namespaceWritten,
   'namespace.delete': { name: 'team-a', deleted: true, enforced: true },
+  'network.apply': { applied: [{ kind: 'Service', ...web, action: 'created' }, { kind: 'Namespace', name: 'team-a', action: 'unchanged' }], warnings: ['manifest[0]: w'], enforced: true },
+  'network.export': { manifest: 'apiVersion: v1\nkind: Namespace\nmetadata:\n  name: team-a\n---\napiVersion: v1\nkind: Namespace\nmetadata:\n  name: team-b\n' },
   'network.status': {
     node: 'n1',
     mode: 'sandbox',

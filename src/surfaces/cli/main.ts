@@ -17,6 +17,7 @@ const SUBCOMMANDS: Readonly<Record<string, Entry>> = {
   invoke: { summary: 'run one command of the agent, JSON in and out', load: async () => (await import('./invoke.ts')).invoke },
   sandbox: { summary: 'run a shell or a program beside an agent in a fresh sandbox', load: async () => (await import('./sandbox.ts')).sandbox },
   status: { summary: 'show what the agent runs', load: async () => (await import('./status.ts')).status },
+  simulate: { summary: 'tell who could reach whom under policies in a file', load: async () => (await import('./simulate.ts')).simulate },
   doctor: { summary: 'check what this machine lacks', load: async () => (await import('./doctor.ts')).doctor },
   demo: { summary: 'see a service balance real connections, in a sandbox', watchesOutput: true, load: loadDemo },
   cleanup: { summary: 'remove every kernel object of the agent (root)', load: async () => (await import('./cleanup.ts')).cleanup },
