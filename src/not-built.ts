@@ -16,7 +16,6 @@ const BUILT_LATER = new Set(
     'network.simulate',
     'network.apply',
     'network.export',
-    'network.flows',
     'mesh.invite',
     'mesh.rotate_key',
     'node.list',

@@ -1,4 +1,5 @@
 /** All managers of one node, as tool handlers get them. */
+import { flowManager } from './flows.ts';
 import { ingressManager } from './ingresses.ts';
 import { namespaceManager } from './namespaces.ts';
 import { networkManager } from './network.ts';
@@ -16,6 +17,7 @@ export function createManagers(world: World) {
     namespaces: namespaceManager(world),
     policies: policyManager(world),
     reach: reachManager(world),
+    flows: flowManager(world),
     network: networkManager(world),
   };
 }

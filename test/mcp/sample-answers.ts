@@ -83,6 +83,7 @@ export const sampleAnswers: Readonly<Record<string, Readonly<Record<string, unkn
     ingress: { port: 8443, running: true },
     kernel: { inSync: true, backend: 'nft', revision: 7 },
     drift: { repairs: 0 },
+    audit: { works: true, denied: 0, audited: 0 },
     store: { driver: 'sqlite', revision: 7 },
     metrics: { url: 'http://127.0.0.1:10201/metrics' },
     warnings: [],
