@@ -53,7 +53,8 @@ export async function openReader({ directory, uid, onLine, onConnected, onLost }
   const watch = watchLines({
     argv: ['env', '-C', directory, ...rights(uid), 'ulogd', '-c', 'ulogd.conf'],
     onLines: (lines) => {
-      words = lines.map(complaint).findLast((text) => text !== undefined) ?? words;
+      // The first one names the cause, what follows the consequences.
+      if (words === '') words = lines.map(complaint).find((text) => text !== undefined) ?? '';
     },
     onStart: () => {
       words = '';

@@ -88,4 +88,25 @@ export const sampleAnswers: Readonly<Record<string, Readonly<Record<string, unkn
     metrics: { url: 'http://127.0.0.1:10201/metrics' },
     warnings: [],
   },
+  'network.flows': {
+    flows: [
+      {
+        time: createdAt,
+        from: 'default/web',
+        fromIp: '10.200.1.2',
+        to: 'shop/db',
+        toIp: '10.200.1.3',
+        port: 5432,
+        protocol: 'tcp',
+        verdict: 'deny',
+        direction: 'ingress',
+        policy: 'shop/db',
+        mode: 'enforce',
+        count: 1,
+      },
+    ],
+    count: 1,
+    auditWorks: false,
+    reason: 'ulogd2 is not installed',
+  },
 };
