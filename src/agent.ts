@@ -6,6 +6,7 @@ import { openAuditLog } from './audit.ts';
 import { compileNodeNetwork } from './compile/links.ts';
 import { readConfig, type Config } from './config.ts';
 import { dispatch, type Door } from './dispatch.ts';
+import { openFlows } from './flows/flows.ts';
 import { openConntrack } from './drivers/conntrack.ts';
 import { readConnections, readTcpConnections, readTranslatedUdp } from './drivers/conntrack-list.ts';
 import { openIpset } from './drivers/ipset.ts';
@@ -158,6 +159,16 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
   const loop = startLoop({ node, view, observed, endpoints, drivers, drains, feedRoutes: (routes, until) => proxy.feed(routes, until), inheritedUdpFlows, tighten: tightener({ readConnections, conntrack, isLocal: ownAddresses, logger }), onPass: (pass) => metrics.onPass(pass), logger });
   opened.defer(() => loop.close());
 
+  const flows = await openFlows({
+    directory: stateDir.flows,
+    uid: mode === 'host' ? config.flows.uid : undefined,
+    desired: view.state,
+    clusterIpRange: node.ranges.clusterIp,
+    programmed: (until) => loop.programmed(view.state.revision, until),
+    logger,
+  });
+  opened.defer(() => flows.close());
+
   let metricsHttp: MetricsHttp | undefined;
   const world: World = {
     node,
@@ -190,9 +201,11 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
         drift: driftLog.status(),
         ingress: proxy.status(),
         metrics: metricsHttp?.status ?? {},
+        audit: flows.status(),
         storeDriver: 'sqlite',
       };
     },
+    flows: flows.query,
     conntrack: () => conntrack.size(),
   };
   const workloads = startWorkloadController({

@@ -33,6 +33,7 @@ export const configSchema = z.strictObject({
     .boolean()
     .default(false)
     .describe('Let this machine route between foreign networks, although forwarding was off before the agent turned it on'),
+  flows: z.strictObject({ uid: z.int().min(1).default(64_181).describe('User id of ulogd, which reads the log of denied connections, in host mode') }).prefault({}),
   metrics: z
     .strictObject({
       enabled: z.boolean().default(true).describe('Serve figures for Prometheus on http://127.0.0.1:PORT/metrics'),

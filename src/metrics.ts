@@ -91,6 +91,9 @@ function createStateMetrics(registers: Registry[]): (facts: MetricsFacts) => voi
   const proxyRunning = gauge('clawnode_ingress_proxy_running', '1 while the ingress proxy serves, else 0');
   const tracked = gauge('clawnode_conntrack_entries', 'Connections that the kernel tracks for this node');
   const trackable = gauge('clawnode_conntrack_entries_max', 'Connections that the kernel can track; beyond them new ones are dropped');
+  const flows = new Counter({ name: 'clawnode_flows_total', help: 'Connections that policies denied, or in audit mode would have denied, as the kernel told them', labelNames: ['verdict'], registers });
+  const lostFlows = new Counter({ name: 'clawnode_flow_events_lost_total', help: 'Such connections that the kernel could not tell', registers });
+  const auditWorks = gauge('clawnode_audit_works', '1 while a self-test proves that such connections are told, else 0');
   const cpu = new Counter({ name: 'process_cpu_seconds_total', help: 'CPU time of the agent', registers });
   const memory = gauge('process_resident_memory_bytes', 'Memory of the agent');
   gauge('process_start_time_seconds', 'When the agent was started, in seconds since 1970').set(performance.timeOrigin / 1000);
@@ -109,6 +112,11 @@ function createStateMetrics(registers: Registry[]): (facts: MetricsFacts) => voi
     kernelRevision.set(health.kernel.revision);
     inSync.set(health.kernel.inSync ? 1 : 0);
     proxyRunning.set(health.ingress.running ? 1 : 0);
+    flows.reset();
+    flows.inc({ verdict: 'deny' }, health.audit.denied);
+    flows.inc({ verdict: 'audit' }, health.audit.audited);
+    setCounter(lostFlows, health.audit.dropped);
+    auditWorks.set(health.audit.works ? 1 : 0);
     if (conntrack !== undefined) {
       tracked.set(conntrack.entries);
       trackable.set(conntrack.maximum);

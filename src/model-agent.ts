@@ -101,6 +101,7 @@ async function openParts({ nodeId, configFile, logger }: ModelAgentOptions, open
     },
     workloadLogs: async () => [],
     conntrack: async () => undefined,
+    flows: () => ({ flows: [], count: 0 }),
     // An image can be rehearsed, for nothing is started; what is to be attached would have to exist.
     outside: { requireDocker: async () => undefined, requireImage: async () => undefined, findContainer: nothingToAttach, requireNamespace: nothingToAttach },
     health: () => ({
@@ -108,6 +109,7 @@ async function openParts({ nodeId, configFile, logger }: ModelAgentOptions, open
       drift: { repairs: 0 },
       ingress: { port: config.ingress.port, running: false, reason: MODEL_REASON },
       metrics: {},
+      audit: { works: false, reason: MODEL_REASON, starting: false, denied: 0, audited: 0, dropped: 0 },
       storeDriver: 'sqlite',
     }),
   };

@@ -4,13 +4,10 @@ import { ClawError } from './errors.ts';
 
 /** Commands of the interface that this release does not have, and what a caller should know about that. */
 const NOT_BUILT: readonly (readonly [prefix: string, hint: string])[] = [
-  ['network.', 'network.status tells how the node is; service.endpoints and workload.logs help to find a fault.'],
   ['mesh.', 'This release serves one node.'],
   ['node.', 'This release serves one node.'],
 ];
-const BUILT_LATER = new Set(
-  ['network.flows', 'mesh.invite', 'mesh.rotate_key', 'node.list', 'node.remove'],
-);
+const BUILT_LATER = new Set(['mesh.invite', 'mesh.rotate_key', 'node.list', 'node.remove']);
 
 /** Throws NOT_SUPPORTED when the command, dotted or as a tool name, is one that comes later. */
 export function refuseLaterCommand(command: string): void {

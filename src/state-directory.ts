@@ -9,6 +9,8 @@ export interface StateDirectory {
   readonly auditLog: string;
   readonly workloads: string;
   readonly proxy: string;
+  /** Where ulogd finds its configuration and hands over events. */
+  readonly flows: string;
   /** Which Docker Engine holds containers of this node. */
   readonly docker: string;
   /** Who this node is, for as long as the store holds something of it. */
@@ -30,6 +32,7 @@ export async function takeStateDirectory(path: string): Promise<StateDirectory> 
     auditLog: join(path, 'audit.log'),
     workloads: join(path, 'workloads'),
     proxy: join(path, 'proxy'),
+    flows: join(path, 'flows'),
     docker: join(path, 'docker.json'),
     identity: join(path, 'node.json'),
     release: () => lock.close(),

@@ -14,6 +14,7 @@ const facts: MetricsFacts = {
     drift: { repairs: 2 },
     ingress: { port: 8443, running: true },
     metrics: {},
+    audit: { works: false, reason: 'x', starting: false, denied: 11, audited: 12, dropped: 13 },
     storeDriver: 'sqlite',
   },
   figures: {

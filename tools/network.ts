@@ -46,6 +46,9 @@ export const networkTools: readonly Tool[] = [
         .object({ inSync: z.boolean(), backend: z.string(), revision: z.int(), lastPassMs: z.number().optional(), reason: z.string().optional() })
         .describe('Whether it holds the newest revision of the store'),
       drift: z.object({ repairs: z.int(), lastRepairAt: z.string().optional(), last: z.string().optional() }).describe('What others changed in the kernel and we repaired'),
+      audit: z
+        .object({ works: z.boolean(), denied: z.int(), audited: z.int(), reason: z.string().optional() })
+        .describe('Whether network.flows tells what policies deny; how many connections it has told'),
       store: z.object({ driver: z.string(), revision: z.int() }),
       metrics: z.object({ url: z.string().optional(), failure: z.string().optional() }).describe('Where Prometheus finds them'),
       warnings: z.array(z.string()).describe('What needs attention, in words; empty when all is well'),

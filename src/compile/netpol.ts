@@ -1,6 +1,7 @@
 /** Who may send through this node: CLAW-NETPOL down to the chains of policies, anti-spoofing and the refusal of untranslated VIPs. Pure. */
 import type { Cidr } from '../model/address.ts';
 import { WORKLOAD_INTERFACE_PREFIX, type Node } from '../model/node.ts';
+import { selfTestRule } from './flow-self-test.ts';
 import type { Rules, TableState, WorkloadLink } from './kernel-state.ts';
 import { HAIRPIN_SET } from './masquerade.ts';
 import type { CompiledPolicies } from './policies.ts';
@@ -63,7 +64,7 @@ export function compileFilter(node: Node, links: readonly WorkloadLink[], polici
         ],
       ],
       ...(node.dropForeignForwarding ? [['CLAW-FOREIGN', ['-m conntrack --ctstate NEW -j DROP']] as const] : []),
-      ['CLAW-REJECT', ['-p tcp -j REJECT --reject-with tcp-reset', '-j REJECT --reject-with icmp-port-unreachable']],
+      ['CLAW-REJECT', [selfTestRule(vips), '-p tcp -j REJECT --reject-with tcp-reset', '-j REJECT --reject-with icmp-port-unreachable']],
     ]),
     jumps: [
       { chain: 'FORWARD', rule: '-m comment --comment clawnode -j CLAW-NETPOL', place: 'first' },

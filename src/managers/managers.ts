@@ -1,4 +1,5 @@
 /** All managers of one node, as tool handlers get them. */
+import { flowManager } from './flows.ts';
 import { ingressManager } from './ingresses.ts';
 import { manifestManager } from './manifests.ts';
 import { namespaceManager } from './namespaces.ts';
@@ -18,6 +19,7 @@ export function createManagers(world: World) {
     policies: policyManager(world),
     manifests: manifestManager(world),
     reach: reachManager(world),
+    flows: flowManager(world),
     network: networkManager(world),
   };
 }

@@ -17,7 +17,7 @@ export function networkManager(world: World) {
   return {
     status: async () => {
       const health = world.health();
-      const { kernel, drift, ingress, metrics, storeDriver } = health;
+      const { kernel, drift, ingress, metrics, storeDriver, audit } = health;
       const conntrack = await world.conntrack();
       const figures = countFigures(world);
       const { healthy, unhealthy } = figures.endpoints;
@@ -50,6 +50,7 @@ export function networkManager(world: World) {
           ingress,
           kernel,
           drift,
+          audit: { works: audit.works, denied: audit.denied, audited: audit.audited, ...(audit.reason === undefined ? {} : { reason: audit.reason }) },
           store: { driver: storeDriver, revision: world.desired.revision },
           metrics,
           warnings: nodeWarnings({ health, figures, conntrack, ...troubled(world) }),

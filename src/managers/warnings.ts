@@ -20,7 +20,7 @@ const NAMES_SHOWN = 3;
 
 /** The worst first. Empty when all is well. */
 export function nodeWarnings({ health, figures, conntrack, deserted, failed, restarting }: NodeFacts): string[] {
-  const { kernel, ingress, metrics } = health;
+  const { kernel, ingress, metrics, audit } = health;
   return [
     ...(kernel.inSync ? [] : [`the kernel does not hold what the store says: ${kernel.reason ?? 'no reason is known'}`]),
     ...conntrackWarning(conntrack),
@@ -30,6 +30,7 @@ export function nodeWarnings({ health, figures, conntrack, deserted, failed, res
     ...named(failed, 'could not be started', 'workload'),
     ...named(restarting, restarting.length === 1 ? 'keeps ending and is started again' : 'keep ending and are started again', 'workload'),
     ...named(deserted, deserted.length === 1 ? 'has no healthy endpoint and refuses connections' : 'have no healthy endpoint and refuse connections', 'service'),
+    ...auditWarning(audit, kernel),
     ...(metrics.failure === undefined ? [] : [`metrics are not served: ${metrics.failure}`]),
   ];
 }
@@ -47,6 +48,11 @@ function conntrackWarning(size: ConntrackSize | undefined): string[] {
 function ingressWarning({ running, port, reason }: NodeHealth['ingress'], ingresses: number): string[] {
   if (reason !== undefined) return [running ? `the ingress proxy on port ${port}: ${reason}` : `the ingress proxy does not run: ${reason}`];
   return running || ingresses === 0 ? [] : [`the ingress proxy does not run yet on port ${port}`];
+}
+
+/** Without its rules in the kernel it can not work, which is told already. */
+function auditWarning({ works, starting, reason }: NodeHealth['audit'], { inSync }: NodeHealth['kernel']): string[] {
+  return works || starting || !inSync ? [] : [`what policies deny is not told in network.flows: ${reason ?? 'no reason is known'}`];
 }
 
 function poolWarning(what: string, remedy: string, { used, free, quarantined }: PoolStats): string[] {

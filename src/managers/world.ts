@@ -3,6 +3,7 @@ import type { EndpointsOf } from '../compile/endpoints.ts';
 import type { AllocationRange } from '../ipam/keys.ts';
 import type { ConntrackSize } from '../model/conntrack.ts';
 import type { Ipv4 } from '../model/address.ts';
+import type { FlowLogStatus, FlowQuery, ToldFlow } from '../model/flow.ts';
 import type { AllocationTable } from './record-state.ts';
 import type { Desired, Endpoint, Observed } from '../model/observed.ts';
 import type { Node } from '../model/node.ts';
@@ -34,6 +35,8 @@ export interface NodeHealth {
   /** Where metrics are served, if they are, and why not although they should be. */
   readonly metrics: { readonly url?: string; readonly failure?: string };
   readonly storeDriver: string;
+  /** Whether we are told what policies deny or would deny. */
+  readonly audit: FlowLogStatus;
 }
 
 /** Everything throws: NOT_SUPPORTED or NOT_ALLOWED where containers are not used, DOCKER_UNREACHABLE, and what is wrong with what was asked for. */
@@ -81,6 +84,8 @@ export interface World {
   workloadLogs(workload: Workload, tail: number, signal: AbortSignal): Promise<string[]>;
   /** Really opens a connection and tells what came of it: `OPEN`, `SILENT` or the kernel's error code. */
   tryConnection(target: ConnectionAttempt, signal: AbortSignal): Promise<{ readonly code: string; readonly latencyMs: number }>;
+  /** Newest first; `count` is how many match, before the limit. */
+  flows(query: FlowQuery): { readonly flows: readonly ToldFlow[]; readonly count: number };
   health(): NodeHealth;
   /** In words; undefined for an endpoint that is healthy. */
   whyUnhealthy(service: Service, endpoint: Endpoint): string | undefined;

@@ -35,7 +35,7 @@ export function renderAnswer(command: string, answer: Readonly<Record<string, un
 function enforcementText(enforced: unknown, reason: unknown): string | undefined {
   if (enforced === true) return 'enforced';
   if (enforced === false) return `NOT ENFORCED (${typeof reason === 'string' ? reason : 'no reason given'})`;
-  return undefined;
+  return typeof reason === 'string' ? `reason: ${reason}` : undefined;
 }
 
 function pair([key, value]: Entry): string[] {

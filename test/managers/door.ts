@@ -7,6 +7,7 @@ import { dispatch, type Door } from '../../src/dispatch.ts';
 import { openDesiredView } from '../../src/managers/desired-view.ts';
 import { createManagers } from '../../src/managers/managers.ts';
 import { createMutate } from '../../src/managers/plans.ts';
+import type { World } from '../../src/managers/world.ts';
 import { cidr, ipv4 } from '../../src/model/address.ts';
 import { ranges } from '../../src/model/node.ts';
 import { createEndpointCache } from '../../src/observed/endpoint-cache.ts';
@@ -25,7 +26,7 @@ export interface TestDoor {
   close(): Promise<void>;
 }
 
-export async function openDoor({ clusterIp = '10.201.0.0/16' }: { clusterIp?: string } = {}): Promise<TestDoor> {
+export async function openDoor({ clusterIp = '10.201.0.0/16', flows = () => ({ flows: [], count: 0 }) }: { clusterIp?: string; flows?: World['flows'] } = {}): Promise<TestDoor> {
   const directory = await mkdtemp(join(tmpdir(), 'claw-door-'));
   const logger = pino({ level: 'silent' });
   const store = await openSqliteStore(join(directory, 'store.db'));
@@ -66,8 +67,10 @@ export async function openDoor({ clusterIp = '10.201.0.0/16' }: { clusterIp?: st
       drift: { repairs: 0 },
       ingress: { port: 8443, running: true },
       metrics: {},
+      audit: { works: true, starting: false, denied: 0, audited: 0, dropped: 0 },
       storeDriver: 'sqlite',
     }),
+    flows,
     conntrack: async () => undefined,
     whyUnhealthy: () => undefined,
     outside: { requireDocker: notHere, requireImage: notHere, findContainer: notHere, requireNamespace: notHere },

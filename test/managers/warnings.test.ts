@@ -12,6 +12,7 @@ const well: NodeFacts = {
     drift: { repairs: 5 },
     ingress: { port: 8443, running: true },
     metrics: { url: 'http://127.0.0.1:10201/metrics' },
+    audit: { works: true, starting: false, denied: 0, audited: 0, dropped: 0 },
     storeDriver: 'sqlite',
   },
   figures,

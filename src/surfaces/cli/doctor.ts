@@ -12,7 +12,7 @@ export const doctor: Subcommand = {
 
 Checks this machine for what clawnode needs and says how to get what is missing.
 
-  --fix   install what is required and missing (root, Debian or Ubuntu)
+  --fix   install what is missing (root, Debian or Ubuntu)
   --json  the findings as JSON
 
 Exit code: 0 everything required is there, 1 something required is missing.
@@ -59,5 +59,6 @@ function isFit(findings: readonly Finding[]): boolean {
 function report(findings: readonly Finding[]): string {
   const rows = findings.map(({ state, name, need, detail, purpose }) => [state, name, state === 'ok' ? '' : need, purpose, detail]);
   const packages = missingPackages(findings);
-  return table(rows) + (packages.length === 0 ? '' : `\nrequired and missing:\n  ${aptCommand(packages)}\n`);
+  const heading = isFit(findings) ? 'missing' : 'required and missing';
+  return table(rows) + (packages.length === 0 ? '' : `\n${heading}:\n  ${aptCommand(packages)}\n`);
 }

@@ -8,6 +8,7 @@ import { run, type Argv } from '../../drivers/exec.ts';
 import { chooseBackend } from '../../drivers/iptables-backend.ts';
 import { toClawError } from '../../errors.ts';
 import { isNearlyFull } from '../../model/conntrack.ts';
+import { missingUlogd } from '../../flows/ulogd-config.ts';
 import { sandboxObstacle } from '../../sandbox/availability.ts';
 
 /** `required`: nothing works without it. `recommended`: a part of the program needs it. */
@@ -27,7 +28,7 @@ export interface Finding {
 /** Runs every check, in the order in which they are shown. */
 export async function inspectMachine(signal: AbortSignal): Promise<Finding[]> {
   const programs = await Promise.all(PROGRAMS.map((program) => checkProgram(program, signal)));
-  const rest = await Promise.all([namespaces(signal), netfilter(signal), conntrackTable(), iptablesBackend(signal), ingressPort(), firewalls(signal)]);
+  const rest = await Promise.all([namespaces(signal), netfilter(signal), conntrackTable(), flowLog(signal), iptablesBackend(signal), ingressPort(), firewalls(signal)]);
   return [nodeVersion(), ...programs, ...rest];
 }
 
@@ -121,6 +122,13 @@ async function conntrackTable(): Promise<Finding> {
   const detail = `${entries} of ${maximum} tracked`;
   if (!isNearlyFull(size)) return { ...finding, state: 'ok', detail };
   return { ...finding, state: 'warning', detail: `${detail}, new ones are dropped when it is full: \`sudo sysctl net.netfilter.nf_conntrack_max=${2 * maximum}\`` };
+}
+
+/** Its package brings ulogd itself; without it policies are enforced, and nobody is told of what they deny. */
+async function flowLog(signal: AbortSignal): Promise<Finding> {
+  const program = { argv: ['ulogd', '--version'], package: 'ulogd2-json', purpose: 'tells which connections policies deny' } as const;
+  const finding = { ...(await checkProgram(program, signal)), need: 'recommended' } as const;
+  return finding.state !== 'missing' && missingUlogd() !== undefined ? { ...finding, state: 'missing', detail: 'its JSON output is not installed' } : finding;
 }
 
 /** In which of the two backends an agent on this machine would keep its rules, and whether others keep theirs in both. */
