@@ -49,12 +49,7 @@ export function readKubernetesPolicy(object: unknown): ReadPolicy {
     throw refused(issue);
   }
   const { metadata, spec } = parsed.data;
-  // As the API server fills it in: ingress always, egress when the policy speaks of it.
-  const types = spec.policyTypes ?? ['Ingress', ...(spec.egress === undefined ? [] : ['Egress'])];
-  if (types.length === 0) throw wrong('spec.policyTypes', 'no policy type: it would do nothing');
-  for (const [type, rules, key] of [['Ingress', spec.ingress, 'ingress'], ['Egress', spec.egress, 'egress']] as const) {
-    if (rules !== undefined && rules.length > 0 && !types.includes(type)) throw wrong(`spec.${key}`, `policyTypes lacks ${type}, so these rules would do nothing`);
-  }
+  const types = typesOf(spec);
   return {
     namespace: metadata.namespace,
     name: metadata.name,
@@ -63,6 +58,11 @@ export function readKubernetesPolicy(object: unknown): ReadPolicy {
     ...(types.includes('Ingress') ? { ingress: (spec.ingress ?? []).map(({ from, ports }, index) => readRule({ peers: from, ports, path: `spec.ingress[${index}]`, side: 'from' })) } : {}),
     ...(types.includes('Egress') ? { egress: (spec.egress ?? []).map(({ to, ports }, index) => readRule({ peers: to, ports, path: `spec.egress[${index}]`, side: 'to' })) } : {}),
   };
+}
+
+/** Ingress always, egress when the policy speaks of it; an empty list says no more than none. Rules of a direction that is not among them do nothing, as there. */
+function typesOf({ policyTypes = [], egress }: z.output<typeof networkPolicy>['spec']): readonly string[] {
+  return policyTypes.length > 0 ? policyTypes : ['Ingress', ...(egress === undefined ? [] : ['Egress'])];
 }
 
 interface RuleToRead {
@@ -106,11 +106,11 @@ function networkOf(range: string, path: string): string {
   throw wrong(path, `${JSON.stringify(range).slice(0, 60)}: ${why}`);
 }
 
-/** In a manifest null means the same as leaving the key out. */
+/** In a manifest null means the same as leaving the key out, but not for a label: a selector that loses one means more workloads. */
 function withoutNulls(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(withoutNulls);
   if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(Object.entries(value).flatMap(([key, inner]) => (inner === null ? [] : [[key, withoutNulls(inner)]])));
+  return Object.fromEntries(Object.entries(value).flatMap(([key, inner]) => (inner === null ? [] : [[key, key === 'matchLabels' ? inner : withoutNulls(inner)]])));
 }
 
 function refused(outer: z.core.$ZodIssue | undefined): ClawError {

@@ -66,6 +66,8 @@ function peerOf({ block, pods, namespaces, entity }: Peer, namespace: string, { 
   const within = (range: string): Names => new Set([...ends].filter((end) => bits.get(end)?.startsWith(prefixOf(range))));
   // Neither the node nor its proxy is an end of a simulated flow.
   if (entity != null) return new Set();
+  // Whoever's address is not told has one all the same.
+  if (block?.cidr === '0.0.0.0/0' && (block.except ?? []).length === 0) return ends;
   if (block != null) return without(within(block.cidr), union((block.except ?? []).map(within)));
   return common(members(pods ?? {}, own), members(namespaces ?? inNamespace(namespace), ofNamespace));
 }

@@ -16,12 +16,12 @@ interface RandomState {
 }
 
 const NAME_LABEL = 'kubernetes.io/metadata.name';
-const namespaceName = fc.constantFrom('default', 'red', 'blue', 'green');
+const namespaceName = fc.constantFrom('default', 'default', 'red', 'red', 'blue');
 /** `ghost` has no workloads. */
-const policyNamespace = fc.constantFrom('default', 'red', 'blue', 'green', 'default', 'red', 'ghost');
+const policyNamespace = fc.constantFrom('default', 'default', 'default', 'red', 'red', 'red', 'blue', 'ghost');
 /** `constructor` is on every plain object without being a label. */
 const key = fc.constantFrom('app', 'app', 'tier', 'tier', 'example.com/zone', 'constructor');
-const value = fc.constantFrom('a', 'b', 'c', '');
+const value = fc.constantFrom('a', 'a', 'b', 'b', '');
 const labels = fc.dictionary(key, value, { maxKeys: 3 });
 const protocol = fc.constantFrom('tcp' as const, 'udp' as const, 'sctp' as const);
 const PORTS = [1, 79, 80, 81, 443, 8080, 65_535] as const;
@@ -43,7 +43,7 @@ export const randomState: fc.Arbitrary<RandomState> = fc
     }),
     addresses: fc.uniqueArray(fc.option(address, { nil: undefined, freq: 8 }), { minLength: 6, maxLength: 6, comparator: (a, b) => a !== undefined && a === b }),
     outside: fc.uniqueArray(address, { minLength: 2, maxLength: 3 }),
-    policies: fc.array(fc.oneof(kubernetesPolicy(), nativePolicy()), { maxLength: 5 }),
+    policies: fc.array(fc.oneof(kubernetesPolicy(), nativePolicy()), { maxLength: 7, size: 'max' }),
     order: fc.infiniteStream(fc.boolean()).map((stream) => stream.next().value),
   })
   .map(({ namespaces, workloads, addresses, outside, policies, order }) => {
@@ -73,7 +73,7 @@ function expressions(keys: fc.Arbitrary<string>, values: fc.Arbitrary<string>) {
 }
 
 function selector() {
-  return fc.oneof({ weight: 1, arbitrary: fc.constant({}) }, { weight: 4, arbitrary: fc.record({ matchLabels: fc.dictionary(key, value, { maxKeys: 2 }), matchExpressions: expressions(key, value) }, { requiredKeys: [] }) });
+  return fc.oneof({ weight: 2, arbitrary: fc.constant({}) }, { weight: 3, arbitrary: fc.record({ matchLabels: fc.dictionary(key, value, { maxKeys: 1 }), matchExpressions: expressions(key, value) }, { requiredKeys: [] }) });
 }
 
 function namespaceSelector() {
@@ -132,7 +132,7 @@ function kubernetesPolicy() {
 }
 
 function nativePolicy() {
-  const nativeSelector = fc.oneof(labels, selector());
+  const nativeSelector = fc.oneof(fc.dictionary(key, value, { maxKeys: 1 }), selector());
   const nativeNamespaces = fc.oneof(namespaceSelector(), fc.constantFrom({ team: 'a' }, { [NAME_LABEL]: 'blue' }));
   const portEntry = fc.oneof(
     fc.tuple(numberedPort(), fc.constantFrom({}, { protocol: 'tcp' }, { protocol: 'udp' })).map(([port, of]) => ({ ...port, ...of })),
