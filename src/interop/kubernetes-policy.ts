@@ -77,8 +77,9 @@ function readRule({ peers: given, ports, path, side }: RuleToRead): PolicyRule {
   if (read.success) return read.data;
   const [issue] = read.error.issues;
   const deep = issue === undefined ? undefined : deepestIssue(issue);
-  const [part, ...inner] = deep?.path ?? [];
-  throw wrong(`${path}${pathText([part === 'peers' ? side : 'ports', ...inner])}`, deep?.message ?? 'the rule can not be used');
+  const [part, index = 0, ...inner] = deep?.path ?? [];
+  // Of a peer only its range is checked so late; ours has no ipBlock around it.
+  throw wrong(`${path}${pathText(part === 'peers' ? [side, index, 'ipBlock', ...inner] : ['ports', index, ...inner])}`, deep?.message ?? 'the rule can not be used');
 }
 
 function readPort({ protocol, port: number, endPort }: z.output<typeof kubernetesPort>) {

@@ -23,15 +23,18 @@ export interface Simulation {
 export function readSimulation({ namespaces, workloads, policies, manifest, probes }: Simulate): Simulation {
   const documents = manifest === undefined ? [] : readManifest(manifest);
   const read = policies.map((policy, index) => at(`policies[${index}]`, () => readPolicy(policy)));
+  const policyPlaces = policies.map((policy, index) => `policies[${index}].${isKubernetes(policy) ? 'metadata.' : ''}name`);
   const named: { name: string; labels: Record<string, string> }[] = [...namespaces];
   for (const { index, kind, apiVersion, object } of documents) {
     const path = `manifest[${index}]`;
     if (kind === 'Namespace' && apiVersion === 'v1') named.push(at(path, () => readKubernetesNamespace(object)));
-    else if (kind === NETWORK_POLICY.kind && apiVersion === NETWORK_POLICY.apiVersion) read.push(at(path, () => readPolicy(object)));
-    else throw new ClawError('NOT_SUPPORTED', `${path}: ${apiVersion} ${kind} says nothing about who reaches whom here`, { path: `${path}.kind`, hint: 'A simulation takes NetworkPolicy and Namespace objects.' });
+    else if (kind === NETWORK_POLICY.kind && apiVersion === NETWORK_POLICY.apiVersion) {
+      read.push(at(path, () => readPolicy(object)));
+      policyPlaces.push(`${path}.metadata.name`);
+    } else throw new ClawError('NOT_SUPPORTED', `${path}: ${apiVersion} ${kind} says nothing about who reaches whom here`, { path: `${path}.kind`, hint: 'A simulation takes NetworkPolicy and Namespace objects.' });
   }
-  refuseTwins(read, 'policies');
-  refuseTwins(workloads, 'workloads');
+  refuseTwins(read, policyPlaces);
+  refuseTwins(workloads, workloads.map((_, index) => `workloads[${index}].name`));
   const find = partyFinder(workloads);
   return {
     model: { policies: read, namespaces: namespaceLabels(named) },
@@ -69,10 +72,10 @@ function at<Read>(place: string, read: () => Read): Read {
   }
 }
 
-function refuseTwins(objects: readonly { readonly namespace: string; readonly name: string }[], kind: string): void {
+function refuseTwins(objects: readonly { readonly namespace: string; readonly name: string }[], places: readonly string[]): void {
   const seen = new Set<string>();
   for (const [index, { namespace, name }] of objects.entries()) {
-    if (seen.has(`${namespace}/${name}`)) throw new ClawError('INVALID_ARGUMENT', `${namespace}/${name} stands there twice`, { path: `${kind}[${index}].name`, hint: 'Give each object once.' });
+    if (seen.has(`${namespace}/${name}`)) throw new ClawError('INVALID_ARGUMENT', `${namespace}/${name} stands there twice`, { path: places[index] ?? '', hint: 'Give each object once.' });
     seen.add(`${namespace}/${name}`);
   }
 }
