@@ -86,7 +86,7 @@ type Find = (text: string, path: string) => Party;
 function partyFinder(workloads: readonly PolicyWorkload[]): Find {
   const byName = new Map(workloads.map((workload) => [`${workload.namespace}/${workload.name}`, workload]));
   const byIp = new Map(workloads.flatMap((workload) => (workload.ip === undefined ? [] : [[workload.ip, workload] as const])));
-  return (text, path) => {
+  const read = (text: string, path: string): Party => {
     if (text === 'entity:host') return { kind: 'host' };
     if (text === 'entity:ingress') return { kind: 'ingress' };
     const ip = ipv4.safeParse(text);
@@ -94,6 +94,13 @@ function partyFinder(workloads: readonly PolicyWorkload[]): Find {
     if (workload !== undefined) return { kind: 'workload', workload };
     if (ip.success) return { kind: 'address', ip: ip.data };
     throw new ClawError('INVALID_ARGUMENT', `${path}: ${JSON.stringify(text)} is neither a workload of this simulation nor an IPv4 address`, { path, hint: 'Name it as namespace/name; "entity:ingress" and "entity:host" stand for the proxy and the node.' });
+  };
+  // Thousands of probes name the same few ends.
+  const known = new Map<string, Party>();
+  return (text, path) => {
+    const party = known.get(text) ?? read(text, path);
+    known.set(text, party);
+    return party;
   };
 }
 
