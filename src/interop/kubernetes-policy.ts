@@ -45,12 +45,7 @@ export type ReadPolicy = Pick<Policy, 'namespace' | 'name' | 'origin' | 'selecto
 /** Throws INVALID_ARGUMENT with the path inside the object, e.g. `spec.ingress[0].from[1].ipBlock.cidr`. */
 export function readKubernetesPolicy(object: unknown): ReadPolicy {
   const { metadata, spec } = readAs(NETWORK_POLICY, networkPolicy, object);
-  // As the API server fills it in: ingress always, egress when the policy speaks of it.
-  const types = spec.policyTypes ?? ['Ingress', ...(spec.egress === undefined ? [] : ['Egress'])];
-  if (types.length === 0) throw wrong('spec.policyTypes', 'no policy type: it would do nothing');
-  for (const [type, rules, key] of [['Ingress', spec.ingress, 'ingress'], ['Egress', spec.egress, 'egress']] as const) {
-    if (rules !== undefined && rules.length > 0 && !types.includes(type)) throw wrong(`spec.${key}`, `policyTypes lacks ${type}, so these rules would do nothing`);
-  }
+  const types = typesOf(spec);
   return {
     namespace: metadata.namespace,
     name: metadata.name,
@@ -59,6 +54,11 @@ export function readKubernetesPolicy(object: unknown): ReadPolicy {
     ...(types.includes('Ingress') ? { ingress: (spec.ingress ?? []).map(({ from, ports }, index) => readRule({ peers: from, ports, path: `spec.ingress[${index}]`, side: 'from' })) } : {}),
     ...(types.includes('Egress') ? { egress: (spec.egress ?? []).map(({ to, ports }, index) => readRule({ peers: to, ports, path: `spec.egress[${index}]`, side: 'to' })) } : {}),
   };
+}
+
+/** Ingress always, egress when the policy speaks of it; an empty list says no more than none. Rules of a direction that is not among them do nothing, as there. */
+function typesOf({ policyTypes = [], egress }: z.output<typeof networkPolicy>['spec']): readonly string[] {
+  return policyTypes.length > 0 ? policyTypes : ['Ingress', ...(egress === undefined ? [] : ['Egress'])];
 }
 
 interface RuleToRead {
@@ -73,8 +73,9 @@ function readRule({ peers: given, ports, path, side }: RuleToRead): PolicyRule {
   if (read.success) return read.data;
   const [issue] = read.error.issues;
   const deep = issue === undefined ? undefined : deepestIssue(issue);
-  const [part, ...inner] = deep?.path ?? [];
-  throw wrong(`${path}.${pathText([part === 'peers' ? side : 'ports', ...inner])}`, deep?.message ?? 'the rule can not be used');
+  const [part, index = 0, ...inner] = deep?.path ?? [];
+  // Of a peer only its range is checked so late; ours has no ipBlock around it.
+  throw wrong(`${path}.${pathText(part === 'peers' ? [side, index, 'ipBlock', ...inner] : ['ports', index, ...inner])}`, deep?.message ?? 'the rule can not be used');
 }
 
 function readPort({ protocol, port: number, endPort }: z.output<typeof kubernetesPort>) {

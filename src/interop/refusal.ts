@@ -42,11 +42,11 @@ export function at<Read>(place: string, read: () => Read, inside = (path: string
 /** The codes whose path names a part of what was given; that of RANGE_FULL for one names the configuration. */
 const ABOUT_OBJECTS: ReadonlySet<string> = new Set(['INVALID_ARGUMENT', 'NOT_SUPPORTED', 'LIMIT_EXCEEDED']);
 
-/** In a manifest null means the same as leaving the key out. */
+/** In a manifest null means the same as leaving the key out, but not for a label: a selector that loses one means more workloads. */
 function withoutNulls(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(withoutNulls);
   if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(Object.entries(value).flatMap(([key, inner]) => (inner === null ? [] : [[key, withoutNulls(inner)]])));
+  return Object.fromEntries(Object.entries(value).flatMap(([key, inner]) => (inner === null ? [] : [[key, key === 'matchLabels' ? inner : withoutNulls(inner)]])));
 }
 
 function refused(form: Form, outer: z.core.$ZodIssue | undefined): ClawError {

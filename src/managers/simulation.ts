@@ -3,7 +3,7 @@ import type { Simulate } from '../../tools/reach.ts';
 import { ClawError } from '../errors.ts';
 import { NETWORK_POLICY, readKubernetesPolicy } from '../interop/kubernetes-policy.ts';
 import { readKubernetesNamespace } from '../interop/kubernetes-namespace.ts';
-import { readManifest } from '../interop/manifest.ts';
+import { readManifest, type ManifestDocument } from '../interop/manifest.ts';
 import { parsePolicyForm } from '../interop/native-policy.ts';
 import { OWN_API_VERSION, readOwnPolicy } from '../interop/own-objects.ts';
 import { at, pathText } from '../interop/refusal.ts';
@@ -19,33 +19,35 @@ const MOST_RESULTS = 250_000;
 
 /** The answer to each probe, or the whole matrix. Throws INVALID_ARGUMENT with the path of the culprit, e.g. `policies[2].spec.ingress[0]`. */
 export async function simulate(input: Simulate): Promise<SimulatedFlow[]> {
-  const { model: parts, workloads, probes } = await readSimulation(input);
+  const { model: parts, workloads, probes } = readSimulation(input, input.manifest === undefined ? [] : await readManifest(input.manifest));
   if (probes === undefined && matrixSize(workloads) > MOST_RESULTS) {
     throw new ClawError('LIMIT_EXCEEDED', `the whole matrix has ${matrixSize(workloads)} answers, and ${MOST_RESULTS} is the most`, { path: 'workloads', hint: 'Ask with probes, or with fewer workloads.' });
   }
   return simulateProbes(policyModel(parts), probes ?? matrix(workloads));
 }
 
-interface Simulation {
+export interface Simulation {
   readonly model: PolicyModelInput;
   readonly workloads: readonly PolicyWorkload[];
   /** Undefined: the whole matrix is asked for. */
   readonly probes?: readonly Probe[];
 }
 
-async function readSimulation({ namespaces, workloads, policies, manifest, probes }: Simulate): Promise<Simulation> {
-  const documents = manifest === undefined ? [] : await readManifest(manifest);
+/** `documents` are those of the manifest. */
+export function readSimulation({ namespaces, workloads, policies, probes }: Simulate, documents: readonly ManifestDocument[] = []): Simulation {
   const read = policies.map((policy, index) => at(`policies[${index}]`, () => readPolicy(policy)));
+  const policyPlaces = policies.map((policy, index) => `policies[${index}].${isKubernetes(policy) ? 'metadata.' : ''}name`);
   const named: { name: string; labels: Record<string, string> }[] = [...namespaces];
   for (const { index, kind, apiVersion, object } of documents) {
     const path = `manifest[${index}]`;
     if (kind === 'Namespace' && apiVersion === 'v1') named.push(at(path, () => readKubernetesNamespace(object)));
-    else if (kind === NETWORK_POLICY.kind && apiVersion === NETWORK_POLICY.apiVersion) read.push(at(path, () => readPolicy(object)));
-    else if (kind === NETWORK_POLICY.kind && apiVersion === OWN_API_VERSION) read.push(at(path, () => readOwnPolicy(object)));
-    else throw new ClawError('NOT_SUPPORTED', `${path}: ${apiVersion} ${kind} says nothing about who reaches whom here`, { path: `${path}.kind`, hint: 'A simulation takes NetworkPolicy and Namespace objects.' });
+    else if (kind === NETWORK_POLICY.kind && (apiVersion === NETWORK_POLICY.apiVersion || apiVersion === OWN_API_VERSION)) {
+      read.push(at(path, () => (apiVersion === OWN_API_VERSION ? readOwnPolicy(object) : readPolicy(object))));
+      policyPlaces.push(`${path}.metadata.name`);
+    } else throw new ClawError('NOT_SUPPORTED', `${path}: ${apiVersion} ${kind} says nothing about who reaches whom here`, { path: `${path}.kind`, hint: 'A simulation takes NetworkPolicy and Namespace objects.' });
   }
-  refuseTwins(read, 'policies');
-  refuseTwins(workloads, 'workloads');
+  refuseTwins(read, policyPlaces);
+  refuseTwins(workloads, workloads.map((_, index) => `workloads[${index}].name`));
   const find = partyFinder(workloads);
   return {
     model: { policies: read, namespaces: namespaceLabels(named) },
@@ -72,10 +74,10 @@ function isKubernetes(object: unknown): boolean {
   return typeof object === 'object' && object !== null && ['apiVersion', 'kind', 'metadata', 'spec'].some((key) => key in object);
 }
 
-function refuseTwins(objects: readonly { readonly namespace: string; readonly name: string }[], kind: string): void {
+function refuseTwins(objects: readonly { readonly namespace: string; readonly name: string }[], places: readonly string[]): void {
   const seen = new Set<string>();
   for (const [index, { namespace, name }] of objects.entries()) {
-    if (seen.has(`${namespace}/${name}`)) throw new ClawError('INVALID_ARGUMENT', `${namespace}/${name} stands there twice`, { path: `${kind}[${index}].name`, hint: 'Give each object once.' });
+    if (seen.has(`${namespace}/${name}`)) throw new ClawError('INVALID_ARGUMENT', `${namespace}/${name} stands there twice`, { path: places[index] ?? '', hint: 'Give each object once.' });
     seen.add(`${namespace}/${name}`);
   }
 }
@@ -86,7 +88,7 @@ type Find = (text: string, path: string) => Party;
 function partyFinder(workloads: readonly PolicyWorkload[]): Find {
   const byName = new Map(workloads.map((workload) => [`${workload.namespace}/${workload.name}`, workload]));
   const byIp = new Map(workloads.flatMap((workload) => (workload.ip === undefined ? [] : [[workload.ip, workload] as const])));
-  return (text, path) => {
+  const read = (text: string, path: string): Party => {
     if (text === 'entity:host') return { kind: 'host' };
     if (text === 'entity:ingress') return { kind: 'ingress' };
     const ip = ipv4.safeParse(text);
@@ -94,6 +96,13 @@ function partyFinder(workloads: readonly PolicyWorkload[]): Find {
     if (workload !== undefined) return { kind: 'workload', workload };
     if (ip.success) return { kind: 'address', ip: ip.data };
     throw new ClawError('INVALID_ARGUMENT', `${path}: ${JSON.stringify(text)} is neither a workload of this simulation nor an IPv4 address`, { path, hint: 'Name it as namespace/name; "entity:ingress" and "entity:host" stand for the proxy and the node.' });
+  };
+  // Thousands of probes name the same few ends.
+  const known = new Map<string, Party>();
+  return (text, path) => {
+    const party = known.get(text) ?? read(text, path);
+    known.set(text, party);
+    return party;
   };
 }
 

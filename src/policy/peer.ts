@@ -43,10 +43,11 @@ function portMatches({ protocol, port, endPort }: PolicyPort, flow: Flow): boole
 function cidrMatches(peer: CidrPeer, party: Party): boolean {
   if (party.kind === 'ingress') return meansEveryone(peer);
   const ip = party.kind === 'workload' ? party.workload.ip : party.ip;
-  return ip !== undefined && contains(peer.cidr, ip) && !(peer.except ?? []).some((range) => contains(range, ip));
+  if (ip === undefined) return meansEveryone(peer);
+  return contains(peer.cidr, ip) && !(peer.except ?? []).some((range) => contains(range, ip));
 }
 
-/** The proxy passes on what strangers send, so a range admits it only when it admits every stranger. */
+/** The proxy passes on what strangers send, so a range admits it only when it admits every stranger; so with a party whose address is not known. */
 function meansEveryone({ cidr, except = [] }: CidrPeer): boolean {
   return bounds(cidr).prefix === 0 && except.length === 0;
 }
