@@ -16,6 +16,15 @@ export async function listProcesses(): Promise<Process[]> {
 
 export const isAgent = ({ argv }: Process): boolean => isNodeProgram(argv, 'src/sandbox/agent-process.ts');
 export const isProxy = ({ argv }: Process): boolean => isNodeProgram(argv, 'src/proxy/main.ts');
+/** Starts one worker of the proxy again when that was killed. */
+export const isProxyParent = ({ argv }: Process): boolean => (argv[1]?.endsWith('/respawn.sh') ?? false) && argv.some((word) => word.endsWith('src/proxy/main.ts'));
+/** Keeps the listening sockets of the ingress. */
+export const isHolder = ({ argv }: Process): boolean => argv[1]?.endsWith('/hold.sh') ?? false;
+/** The directory of the proxy's worker that this shell supervises or logs for; undefined for any other process. */
+export const proxySupervisor = (process: Process): string | undefined => {
+  const directory = supervisedDirectory(process);
+  return directory !== undefined && /\/proxy\/\d$/.test(directory) ? directory : undefined;
+};
 export const isRestore = ({ argv }: Process): boolean => argv[0]?.endsWith('-restore') ?? false;
 
 /** The directory whose run a supervisor's shell belongs to; undefined for any other process. */
