@@ -1,5 +1,6 @@
 /** SIGKILL of the ingress proxy's workers, of what starts them again and of the socket's holder, beside clients that ask without pause; on the real kernel. */
 import { strict as assert } from 'node:assert';
+import { existsSync } from 'node:fs';
 import { request } from 'node:http';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -43,11 +44,11 @@ const kills: readonly Kill[] = [
 
 for (const { what, victims } of kills) {
   test(`${what}, with an agent: no request that starts afterwards fails, and everything is back`, async () => {
-    const { kill } = await startAgentProcess();
-    await complete();
-    await killedBesideClients(victims);
-    await complete();
-    await kill();
+    await withAgent(async () => {
+      await complete();
+      await killedBesideClients(victims);
+      await complete();
+    });
   });
 }
 
@@ -55,39 +56,46 @@ for (const { what, victims, leftWithoutAgent } of kills) {
   test(`${what}, without an agent: no request that starts afterwards fails, with the last known routes`, async () => {
     await killedBesideClients(victims);
     await until('they serve', async () => assert.equal((await listProcesses()).filter(isProxy).length, leftWithoutAgent));
-    const { kill } = await startAgentProcess();
-    await complete();
-    await kill();
+    await withAgent(complete);
   });
 }
 
 test('everything of all workers but the holder, with an agent: the connections wait for the next workers', async () => {
-  const { kill } = await startAgentProcess();
-  await complete();
-  await killedBesideClients((all) => all.filter((process) => proxySupervisor(process) !== undefined));
-  await complete();
-  await kill();
+  await withAgent(async () => {
+    await complete();
+    await killedBesideClients((all) => all.filter((process) => proxySupervisor(process) !== undefined));
+    await complete();
+  });
 });
 
 test('everything of the ingress at once, the holder too: the agent opens the sockets again', async () => {
-  const { kill } = await startAgentProcess();
-  await complete();
-  for (const { pid } of (await listProcesses()).filter((process) => isHolder(process) || proxySupervisor(process) !== undefined)) process.kill(pid, 'SIGKILL');
-  await complete();
-  assert.equal((await get('127.0.0.1', PORT)).status, 200);
-  await kill();
+  await withAgent(async () => {
+    await complete();
+    for (const { pid } of (await listProcesses()).filter((process) => isHolder(process) || proxySupervisor(process) !== undefined)) process.kill(pid, 'SIGKILL');
+    await complete();
+    assert.equal((await get('127.0.0.1', PORT)).status, 200);
+  });
 });
 
 test('a worker that is started again listens only once it has routes, the changed ones too', async () => {
-  const { kill } = await startAgentProcess();
-  await complete();
-  await agent.invoke('ingress.update', { name: 'in', rules: [{ host: 'www.example.com', service: 'web' }, { host: 'other.example.com', service: 'web' }] });
-  await kill();
+  await withAgent(async () => {
+    await complete();
+    await agent.invoke('ingress.update', { name: 'in', rules: [{ host: 'www.example.com', service: 'web' }, { host: 'other.example.com', service: 'web' }] });
+  });
   for (let round = 0; round < 3; round += 1) {
     for (const { pid } of (await listProcesses()).filter(isProxy)) process.kill(pid, 'SIGKILL');
     assert.equal((await get('127.0.0.1', PORT, 'other.example.com')).status, 200);
   }
 });
+
+async function withAgent(work: () => Promise<void>): Promise<void> {
+  const { kill } = await startAgentProcess();
+  try {
+    await work();
+  } finally {
+    await kill();
+  }
+}
 
 /** Two workers and a holder run, all with an agent that has found them. */
 async function complete(): Promise<void> {
@@ -114,9 +122,13 @@ async function killedBesideClients(victims: Kill['victims']): Promise<void> {
   };
   const clients = Promise.all([client(), client(), client(), client()]);
   await sleep(200);
-  const chosen = victims(await listProcesses());
+  const all = await listProcesses();
+  const chosen = victims(all);
   assert.ok(chosen.length > 0);
+  const dying = workersUnder(chosen, all);
   for (const { pid } of chosen) process.kill(pid, 'SIGKILL');
+  // A worker whose supervisor or parent was killed ends with it, some milliseconds later, and until then may take what it will not answer.
+  while (dying.some(({ pid }) => existsSync(`/proc/${pid}`))) await sleep(1);
   killedMs = performance.now();
   await sleep(1500);
   asking = false;
@@ -128,6 +140,17 @@ async function killedBesideClients(victims: Kill['victims']): Promise<void> {
   // What was inside of a killed worker breaks; each client has one request at a time.
   assert.ok(cut <= 4, `${cut} requests were cut`);
   process.stderr.write(`${chosen.length} killed: ${afterwards.length} requests afterwards, 0 failed, the slowest ${Math.round(Math.max(...afterwards.map(({ ms }) => ms)))} ms; ${cut} cut in flight\n`);
+}
+
+/** The workers among these processes and those below them. */
+function workersUnder(chosen: readonly Process[], all: readonly Process[]): Process[] {
+  const below = new Set(chosen.map(({ pid }) => pid));
+  // Not in the order of pids, which start anew at the highest.
+  for (let size = 0; size < below.size; ) {
+    size = below.size;
+    for (const { pid, parent } of all) if (below.has(parent)) below.add(pid);
+  }
+  return all.filter((process) => isProxy(process) && below.has(process.pid));
 }
 
 function get(host: string, port: number, hostHeader = 'www.example.com'): Promise<{ status: number }> {
