@@ -1,10 +1,9 @@
 /** SIGKILL of the ingress proxy's workers, of what starts them again and of the socket's holder, beside clients that ask without pause; on the real kernel. */
 import { strict as assert } from 'node:assert';
-import { existsSync } from 'node:fs';
 import { request } from 'node:http';
 import { after, before, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isAgent, isHolder, isProxy, isProxyParent, listProcesses, proxySupervisor, type Process } from '../e2e/fixture-processes.ts';
+import { isAgent, isHolder, isProxy, isProxyParent, killForGood, listProcesses, PROXY_KILLS, proxySupervisor, type ProxyKill } from '../e2e/fixture-processes.ts';
 import { closeEverything, openTestAgent, serverCommand, startAgentProcess, until, type TestAgent } from './agent-fixture.ts';
 import { enterNamespace } from './namespace.ts';
 
@@ -24,25 +23,14 @@ before(async () => {
 
 after(closeEverything);
 
-interface Kill {
-  readonly what: string;
-  readonly victims: (all: readonly Process[]) => readonly Process[];
-  /** So many workers serve on while the agent is dead. */
-  readonly leftWithoutAgent: number;
-}
+/** How many workers serve on while the agent is dead, where not both do: their processes are started again by a shell, its own supervisor is not. */
+const LEFT_WITHOUT_AGENT: Readonly<Record<string, number>> = {
+  'the parent of one worker': 1,
+  'the supervisor of one worker': 1,
+  'the holder and all of one worker': 1,
+};
 
-const ofOneWorker = (all: readonly Process[], which: (process: Process) => boolean): Process[] => all.filter(which).slice(0, 1);
-const kills: readonly Kill[] = [
-  { what: 'one worker', victims: (all) => ofOneWorker(all, isProxy), leftWithoutAgent: 2 },
-  { what: 'both workers at once', victims: (all) => all.filter(isProxy), leftWithoutAgent: 2 },
-  { what: 'what starts one worker again', victims: (all) => ofOneWorker(all, isProxyParent), leftWithoutAgent: 1 },
-  { what: 'the supervisor of one worker', victims: (all) => ofOneWorker(all, (process) => proxySupervisor(process) !== undefined), leftWithoutAgent: 1 },
-  { what: 'the holder of the sockets', victims: (all) => all.filter(isHolder), leftWithoutAgent: 2 },
-  { what: 'the holder and both workers', victims: (all) => all.filter((process) => isHolder(process) || isProxy(process)), leftWithoutAgent: 2 },
-  { what: 'the holder and all of one worker', victims: (all) => all.filter((process) => isHolder(process) || proxySupervisor(process)?.endsWith('/1') === true), leftWithoutAgent: 1 },
-];
-
-for (const { what, victims } of kills) {
+for (const { what, victims } of PROXY_KILLS) {
   test(`${what}, with an agent: no request that starts afterwards fails, and everything is back`, async () => {
     await withAgent(async () => {
       await complete();
@@ -52,18 +40,21 @@ for (const { what, victims } of kills) {
   });
 }
 
-for (const { what, victims, leftWithoutAgent } of kills) {
+for (const { what, victims } of PROXY_KILLS) {
+  // Nobody is left who could start them, until there is an agent again: that is the test after these.
+  if (what === 'all of both workers') continue;
   test(`${what}, without an agent: no request that starts afterwards fails, with the last known routes`, async () => {
     await killedBesideClients(victims);
-    await until('they serve', async () => assert.equal((await listProcesses()).filter(isProxy).length, leftWithoutAgent));
+    await until('they serve', async () => assert.equal((await listProcesses()).filter(isProxy).length, LEFT_WITHOUT_AGENT[what] ?? 2));
     await withAgent(complete);
   });
 }
 
-test('everything of all workers but the holder, with an agent: the connections wait for the next workers', async () => {
+test('all of both workers, without an agent: connections wait for the next agent', async () => {
+  await killForGood((all) => all.filter((process) => proxySupervisor(process) !== undefined));
+  const waiting = Promise.all([1, 2, 3].map(() => get('127.0.0.1', PORT)));
   await withAgent(async () => {
-    await complete();
-    await killedBesideClients((all) => all.filter((process) => proxySupervisor(process) !== undefined));
+    assert.deepEqual((await waiting).map(({ status }) => status), [200, 200, 200]);
     await complete();
   });
 });
@@ -109,9 +100,8 @@ async function complete(): Promise<void> {
 }
 
 /** Clients on connections of their own from before the kill until well after it. Fails for each request that was begun after it and failed. */
-async function killedBesideClients(victims: Kill['victims']): Promise<void> {
+async function killedBesideClients(victims: ProxyKill['victims']): Promise<void> {
   let asking = true;
-  let killedMs = Number.POSITIVE_INFINITY;
   const outcomes: { readonly beganMs: number; readonly failure: string | undefined; readonly ms: number }[] = [];
   const client = async (): Promise<void> => {
     while (asking) {
@@ -122,35 +112,18 @@ async function killedBesideClients(victims: Kill['victims']): Promise<void> {
   };
   const clients = Promise.all([client(), client(), client(), client()]);
   await sleep(200);
-  const all = await listProcesses();
-  const chosen = victims(all);
-  assert.ok(chosen.length > 0);
-  const dying = workersUnder(chosen, all);
-  for (const { pid } of chosen) process.kill(pid, 'SIGKILL');
-  // A worker whose supervisor or parent was killed ends with it, some milliseconds later, and until then may take what it will not answer.
-  while (dying.some(({ pid }) => existsSync(`/proc/${pid}`))) await sleep(1);
-  killedMs = performance.now();
+  const { killed, deadMs } = await killForGood(victims);
+  assert.ok(killed > 0);
   await sleep(1500);
   asking = false;
   await clients;
-  const afterwards = outcomes.filter(({ beganMs }) => beganMs > killedMs);
+  const afterwards = outcomes.filter(({ beganMs }) => beganMs > deadMs);
   assert.ok(afterwards.length > 50, `${afterwards.length} requests after the kill`);
   assert.deepEqual(afterwards.filter(({ failure }) => failure !== undefined), []);
   const cut = outcomes.filter(({ failure }) => failure !== undefined).length;
   // What was inside of a killed worker breaks; each client has one request at a time.
   assert.ok(cut <= 4, `${cut} requests were cut`);
-  process.stderr.write(`${chosen.length} killed: ${afterwards.length} requests afterwards, 0 failed, the slowest ${Math.round(Math.max(...afterwards.map(({ ms }) => ms)))} ms; ${cut} cut in flight\n`);
-}
-
-/** The workers among these processes and those below them. */
-function workersUnder(chosen: readonly Process[], all: readonly Process[]): Process[] {
-  const below = new Set(chosen.map(({ pid }) => pid));
-  // Not in the order of pids, which start anew at the highest.
-  for (let size = 0; size < below.size; ) {
-    size = below.size;
-    for (const { pid, parent } of all) if (below.has(parent)) below.add(pid);
-  }
-  return all.filter((process) => isProxy(process) && below.has(process.pid));
+  process.stderr.write(`${killed} killed: ${afterwards.length} requests afterwards, 0 failed, the slowest ${Math.round(Math.max(...afterwards.map(({ ms }) => ms)))} ms; ${cut} cut in flight\n`);
 }
 
 function get(host: string, port: number, hostHeader = 'www.example.com'): Promise<{ status: number }> {
