@@ -33,7 +33,8 @@ export interface IngressProxy {
   close(): Promise<void>;
 }
 
-const WATCH_MS = 250;
+/** A death is noticed at once by its broken connection; this is for one that hangs, and for the holder, and costs the agent processor time. */
+const WATCH_MS = 500;
 /** What running requests get to end when a worker is replaced by one of another configuration. */
 const REPLACE_GRACE_MS = 5000;
 
