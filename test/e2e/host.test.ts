@@ -61,10 +61,9 @@ for (const backend of ['nft', 'legacy'] as const) {
       for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb']) assert.equal(field(set), '0000000000000000', set);
       assert.equal(field('NoNewPrivs'), '1');
       const asProxy = ['setpriv', '--reuid', String(PROXY_UID), '--regid', String(PROXY_UID), '--clear-groups'] as const;
-      const seen = await machine.output(['nsenter', '-t', pid, '--mount', '--', ...asProxy, 'sh', '-c', `ls -A ${STATE} ${STATE}/proxy ${STATE}/proxy/routes /run/clawnode /run/clawnode/proxy; cat ${STATE}/proxy/routes/routes.json`]);
-      const listed = [`${STATE}:\nproxy`, `${STATE}/proxy:\nroutes`, `${STATE}/proxy/routes:\nroutes.json`, '/run/clawnode:\nproxy', '/run/clawnode/proxy:\n1.sock\n2.sock'];
-      // ls sorts what it is given.
-      assert.equal(seen.slice(0, seen.indexOf('{')), `${listed.toSorted().join('\n\n')}\n`);
+      const seen = await machine.output(['nsenter', '-t', pid, '--mount', '--', ...asProxy, 'sh', '-c', `ls -A /run/clawnode /run/clawnode/proxy ${STATE} ${STATE}/proxy ${STATE}/proxy/routes; cat ${STATE}/proxy/routes/routes.json`]);
+      const listed = ['/run/clawnode:\nproxy', '/run/clawnode/proxy:\n1.sock\n2.sock', `${STATE}:\nproxy`, `${STATE}/proxy:\nroutes`, `${STATE}/proxy/routes:\nroutes.json`];
+      assert.equal(seen.slice(0, seen.indexOf('{')), `${listed.join('\n\n')}\n`);
       assert.match(seen, /"routes":\[/);
       // It owns the file of its routes, but reaches it through a mount that is read-only.
       const change = await machine.run(['nsenter', '-t', pid, '--mount', '--', ...asProxy, 'sh', '-c', `: >${STATE}/proxy/routes/routes.json`]);
