@@ -22,6 +22,8 @@ before(async () => {
 });
 after(async () => {
   await backend.close();
+  // What a failed test has left would hold its port for ever.
+  for (const name of ['holder', 'one', 'two', 'third', 'second']) await closeHolder(join(directory, name), signal);
   await rm(directory, { recursive: true });
 });
 
