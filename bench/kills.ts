@@ -38,16 +38,26 @@ function judge(seen: Report): Figure[] {
     { what: 'kills', measured: `agent ${kills.agent} (${kills.whileStarting} while starting), restore ${kills.restore}, proxy ${kills.proxy}`, value: kills.agent + kills.restore + kills.proxy },
     failed('through the virtual IP', requests.vip),
     failed('from a workload through the virtual IP', requests.fromWorkload),
-    failed('through the ingress, while its proxy lived', requests.ingress),
-    failed('through the ingress, from a kill of its proxy until it was back', requests.ingressAroundProxyKills),
+    failed('through the ingress, while all of its proxy lived', requests.ingress),
+    failed('through the ingress, begun while a part of its proxy was dead', requests.ingressWhileDead),
+    ...waited(requests.ingressWhileDeadMs),
+    // What was inside of a killed process can be answered by nobody: told, and no target.
+    { what: 'cut in flight, inside of a killed process', measured: sent(requests.ingressInFlight), value: total(requests.ingressInFlight.failures) },
     none('broken long-lived connections', `${requests.longLived.echoes} lines came back`, requests.longLived.failure === undefined ? [] : [requests.longLived.failure]),
     none('lost acknowledgements', `${changes.acknowledged} acknowledged, ${changes.triedAgain} tried again`, [...lost(seen), ...changes.surprises]),
     none('duplicates', 'addresses and started workloads', duplicates(seen)),
     none('leftovers in kernel and processes', '', [...held.processes.strays, ...seen.differences.afterCleanRestart, ...seen.differences.afterLostRules]),
     ...repaired('agent: kill to the next answer', seen.readyMs),
     ...repaired('restore process: kill to the next enforced change', seen.restoreRepairMs),
-    ...repaired('proxy: kill to the next answer', seen.proxyGapsMs),
+    ...Object.entries(Object.groupBy(seen.proxyKills, ({ what }) => what)).flatMap(([what, list = []]) =>
+      repaired(`proxy, ${list.length} times ${what}: kill until all of it is back`, list.map(({ repairMs }) => repairMs))),
   ];
+}
+
+function waited(values: readonly number[]): Figure[] {
+  if (values.length === 0) return [];
+  const measured = `p50 ${short(quantile(values, 0.5))} ms, p99 ${short(quantile(values, 0.99))} ms, the slowest ${short(Math.max(...values))} ms`;
+  return [{ what: 'how long those took', measured, value: quantile(values, 0.99), unit: ' ms' }];
 }
 
 /** What was acknowledged and is not as it was: missing or left over, in the answers, the store or the kernel. */

@@ -7,7 +7,7 @@ import { openNodeNetwork } from './drivers/node-network.ts';
 import { ClawError } from './errors.ts';
 import { removeFromBackends } from './iptables-choice.ts';
 import { restoreForwarding } from './node-identity.ts';
-import { stopConfinedProcess } from './runtime/confined-process.ts';
+import { stopConfinedProxy } from './runtime/confined-proxy.ts';
 import { removeContainers } from './runtime/docker-cleanup.ts';
 import { openProcessRuntime } from './runtime/process.ts';
 import { KERNEL_LOCK_DIRECTORY, takeKernel, takeStateDirectory } from './state-directory.ts';
@@ -52,7 +52,7 @@ async function removeEverything({ stateDir, socketPath }: CleanupOptions, signal
   const directory = await takeStateDirectory(stateDir);
   try {
     const workloads = await stopWorkloads(directory.workloads, { hide: [stateDir, dirname(socketPath), KERNEL_LOCK_DIRECTORY], signal });
-    await stopConfinedProcess(directory.proxy, { graceMs: STOP_GRACE_MS }, signal);
+    await stopConfinedProxy(directory.proxy, { graceMs: STOP_GRACE_MS }, signal);
     const links = openLinks();
     const { interfaces, netns } = await links.list();
     const ids = new Set([...interfaces.map((name) => name.replace(/^clawv/, '')), ...netns.map((name) => name.replace(/^claw-/, ''))]);

@@ -34,12 +34,14 @@ export type ProxyLimits = z.infer<typeof proxyLimits>;
 const listenAddress = z.union([
   z.strictObject({ host: z.string().min(1), port: z.int().min(0).max(65_535) }),
   z.strictObject({ path: socketPath }),
+  z.strictObject({ fd: z.int().min(3), name: z.string().min(1) }).describe('A socket that the process has inherited, and what it is bound to'),
 ]);
 export type ListenAddress = z.infer<typeof listenAddress>;
 
 export const proxyConfig = z.strictObject({
   controlSocket: socketPath.describe('Where the agent talks to the proxy; mode 0600'),
   listen: z.array(listenAddress).min(1).describe('Where clients are served; port 0 takes any free one'),
+  routesFile: z.string().startsWith('/').optional().describe('The last snapshot; with it the proxy listens only once it has routes'),
   trustedProxies: z.array(cidr).default([]).describe('Peers whose Forwarded and X-Forwarded-* headers are believed'),
   forbiddenRanges: z.array(cidr).describe('Ranges that are never dialled, such as the virtual IPs'),
   dialLoopback: z.boolean().default(false).describe('Whether 127.0.0.0/8 may be dialled; only tests set it'),

@@ -51,7 +51,7 @@ export async function openFront(options: FrontOptions): Promise<Front> {
     throw error;
   }
   return {
-    listening: () => servers.filter((server) => server.listening).map(boundAddress),
+    listening: () => config.listen.flatMap((address, index) => (servers[index]?.listening === true ? [boundAddress(servers[index], address)] : [])),
     counters: () => ({ requests: state.requests, active: state.active, connections: state.sockets.size }),
     drain: (deadline) => drain(state, servers, deadline),
   };

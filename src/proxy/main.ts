@@ -7,6 +7,7 @@ import { openControl, type ProxyHealth } from './control.ts';
 import { createDialGuard } from './dial-guard.ts';
 import { createEndpointRegistry } from './endpoints.ts';
 import { openFront, type Front } from './front.ts';
+import { readRoutesFile } from './routes-file.ts';
 import { createLiveRoutes } from './routes.ts';
 
 try {
@@ -48,6 +49,12 @@ async function serve(config: ProxyConfig): Promise<void> {
   // The control socket comes first: a second proxy on it must fail before it takes a port.
   const control = await openControl({ socketPath: config.controlSocket, routes, health, drain: stop });
   try {
+    // After the control socket: a snapshot that could not be put there yet lies in the file by the time it is read.
+    if (config.routesFile !== undefined) {
+      await readRoutesFile(config.routesFile, routes, log);
+      await Promise.race([routes.arrived(), aborted(stopping.signal)]);
+    }
+    if (stopping.signal.aborted) return;
     front = await openFront({
       config,
       table: () => (routes.version() === undefined ? undefined : routes.table()),

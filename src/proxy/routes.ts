@@ -27,6 +27,8 @@ export interface LiveRoutes {
   /** Undefined until the first snapshot has come. */
   readonly version: () => number | undefined;
   readonly table: () => RoutingTable<EndpointGroup>;
+  /** Resolves once the first snapshot is applied. */
+  readonly arrived: () => Promise<void>;
   /**
    * Applies a snapshot; when it returns, requests are routed by it. Throws ClawError `INVALID_ARGUMENT` when it is no snapshot and
    * `CONFLICT` when a newer one has been applied.
@@ -38,6 +40,7 @@ export function createLiveRoutes(endpoints: EndpointRegistry, guard: DialGuard):
   let version: number | undefined;
   let table = buildRoutingTable<EndpointGroup>([]);
   let before: Promise<unknown> = Promise.resolve();
+  const first = Promise.withResolvers<void>();
   const applyNow = async (snapshot: unknown): Promise<Applied> => {
     const { version: offered, routes } = parseEnvelope(snapshot);
     if (version !== undefined && offered < version) {
@@ -47,6 +50,7 @@ export function createLiveRoutes(endpoints: EndpointRegistry, guard: DialGuard):
     const live = rules.map(({ host, path, value }) => ({ host, path, value: endpoints.group(value) }));
     table = buildRoutingTable(live);
     version = offered;
+    first.resolve();
     // Only now, when no new request can choose them, are the endpoints closed that nobody names any more.
     endpoints.retain(live.map((rule) => rule.value));
     return { version: offered, refused };
@@ -54,6 +58,7 @@ export function createLiveRoutes(endpoints: EndpointRegistry, guard: DialGuard):
   return {
     version: () => version,
     table: () => table,
+    arrived: () => first.promise,
     apply: (snapshot) => {
       // One after the other, so that a slow old snapshot never overtakes a new one.
       const applied = before.then(() => applyNow(snapshot));

@@ -4,7 +4,7 @@ import { ClawError } from '../errors.ts';
 import { planViews, SYSTEM_DIRECTORIES, type Exposure } from './confinement.ts';
 import { readLogTail } from './log-tail.ts';
 import type { ProcessIdentity } from './process-table.ts';
-import { launch, lockIsFree, readRun, removeProcess } from './supervisor.ts';
+import { launch, lockIsFree, readRun, removeProcess, type Launch } from './supervisor.ts';
 
 export { isAlive, type ProcessIdentity } from './process-table.ts';
 
@@ -23,6 +23,8 @@ export interface ConfinedProcessSpec {
   readonly uid?: number;
   /** With a uid: its group; 65534 unless told. */
   readonly gid?: number;
+  /** Has another process start it, so that it gets that one's listening sockets. */
+  readonly startWith?: Launch['startWith'];
 }
 
 const LOG_BYTES = 4 * 1024 * 1024;
@@ -41,10 +43,16 @@ export async function startConfinedProcess(spec: ConfinedProcessSpec, signal: Ab
   // What is left of the last one, its log writer for example, still holds the lock for a moment.
   if (last !== undefined) await lockIsFree(directory, LOCK_WAIT_MS, signal);
   const views = planViews({ hide: spec.hide, freeze: SYSTEM_DIRECTORIES, expose: spec.expose, uid });
-  const options = { run: (last?.run ?? 0) + 1, restarts: 0, command: spec.command, env: spec.env, views, logBytes: LOG_BYTES };
+  const options = { run: (last?.run ?? 0) + 1, restarts: 0, command: spec.command, env: spec.env, views, logBytes: LOG_BYTES, startWith: spec.startWith };
   const { pid, startTime, failure } = await launch(directory, { ...options, ...(uid === undefined ? {} : { user: { uid, gid } }) }, signal);
   if (failure !== undefined) throw new ClawError('PROCESS_FAILED', `${spec.command[0] ?? ''} could not be started: ${failure}`);
   return { pid, startTime };
+}
+
+/** Its supervisor, while it runs. */
+export async function readConfinedProcess(directory: string): Promise<ProcessIdentity | undefined> {
+  const last = await readRun(directory);
+  return last?.phase === 'running' ? { pid: last.pid, startTime: last.startTime } : undefined;
 }
 
 /** The exit code of the last run, 128 + n for signal n; undefined while it runs or when there was none. */

@@ -8,6 +8,7 @@
 #   setup    what went wrong before the command ran
 #   started  not empty once the command runs
 #   exit     "RUN CODE", 128 + n when signal n ended it
+# At SIGUSR1 it starts what lies in DIRECTORY/next, a process that shall have the same listening sockets (see launch-next.sh).
 # The lock is held by everything that belongs to the run except the command itself, so a free lock means that nothing is left.
 set -fu
 umask 077
@@ -16,6 +17,7 @@ cd /
 directory=$1 run=$2 restarts=$3 log_bytes=$4 netns=$5
 shift 5
 here=${0%/*}
+trap '/bin/sh "$here/launch-next.sh" "$directory" 9<&-' USR1
 
 exec 9>>"$directory/lock"
 flock --nonblock 9 || exit 75

@@ -23,6 +23,8 @@ export interface Launch {
   readonly views: readonly View[];
   /** The log is two files of at most this size. */
   readonly logBytes: number;
+  /** Has another process start the supervisor, so that it gets that one's listening sockets; it resolves once it was started. */
+  readonly startWith?: ((supervisor: Argv) => Promise<void>) | undefined;
 }
 
 export interface User {
@@ -45,7 +47,7 @@ export interface RecordedRun extends ProcessIdentity {
 }
 
 const SCRIPT = fileURLToPath(new URL('supervise.sh', import.meta.url));
-const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+export const SEARCH_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 const NAME = /^[A-Za-z_][A-Za-z0-9_]*$/;
 const NO_GROUP = 65_534;
 const LOCK_HELD = 75;
@@ -53,6 +55,8 @@ const START_TIMEOUT_MS = 20_000;
 const START_POLL_MS = 5;
 const KILL_WAIT_MS = 5000;
 const RECORD_WAIT_MS = 2000;
+/** One that another process started tells nobody of its end. */
+const UNSEEN_START_TIMEOUT_MS = 5000;
 
 /**
  * Launches a run and resolves when its command runs or its end is recorded; also when another supervisor has the directory: then with
@@ -64,24 +68,27 @@ export async function launch(directory: string, options: Launch, signal: AbortSi
   await mkdir(join(directory, 'log'), { recursive: true, mode: 0o700 });
   await writeWhole(join(directory, 'env'), encodeEnvironment(options.env));
   signal.throwIfAborted();
-  const child = startSupervisor(supervisorArgv(directory, options));
+  const argv = supervisorArgv(directory, options);
+  await options.startWith?.(argv);
+  const child = options.startWith === undefined ? startSupervisor(argv) : undefined;
   let ended: string | undefined;
-  child.once('error', (error) => (ended = error.message));
-  child.once('exit', (code, killer) => {
+  child?.once('error', (error) => (ended = error.message));
+  child?.once('exit', (code, killer) => {
     // Who holds the lock has not yet recorded its run when it has only just come up.
     if (code === LOCK_HELD) deadline = Math.min(deadline, Date.now() + RECORD_WAIT_MS);
     else ended = `its supervisor ended with ${code ?? killer ?? ''}`;
   });
-  child.unref();
-  let deadline = Date.now() + START_TIMEOUT_MS;
+  child?.unref();
+  const patienceMs = child === undefined ? UNSEEN_START_TIMEOUT_MS : START_TIMEOUT_MS;
+  let deadline = Date.now() + patienceMs;
   for (;;) {
     const gone = ended;
     const recorded = await readRun(directory);
     if (recorded !== undefined && recorded.run >= options.run && recorded.phase !== 'setup') return recorded;
     if (gone !== undefined && (recorded === undefined || recorded.run < options.run)) throw new ClawError('WORKLOAD_FAILED', `the process was not started: ${gone}`);
     if (Date.now() > deadline) {
-      if (child.pid !== undefined && ended === undefined) child.kill('SIGKILL');
-      throw new ClawError('WORKLOAD_FAILED', `the process was not started within ${START_TIMEOUT_MS} ms`);
+      if (child?.pid !== undefined && ended === undefined) child.kill('SIGKILL');
+      throw new ClawError('WORKLOAD_FAILED', `the process was not started within ${patienceMs} ms`);
     }
     await delay(START_POLL_MS, undefined, { signal });
   }
@@ -164,7 +171,7 @@ export function supervisorArgv(directory: string, { run: number, restarts, logBy
 
 function startSupervisor(argv: Argv): ReturnType<typeof start> {
   try {
-    return start(argv, { detached: true, stdio: 'ignore', cwd: '/', env: { PATH } });
+    return start(argv, { detached: true, stdio: 'ignore', cwd: '/', env: { PATH: SEARCH_PATH } });
   } catch (cause) {
     // Where the limit of the stack is lower than usual, so is that of arguments.
     if (cause instanceof Error && 'code' in cause && cause.code === 'E2BIG') throw new ClawError('INVALID_ARGUMENT', 'argument list too long', { cause });
@@ -194,7 +201,7 @@ function encodeEnvironment(env: Readonly<Record<string, string>>): string {
     .join('');
 }
 
-async function writeWhole(path: string, text: string): Promise<void> {
+export async function writeWhole(path: string, text: string): Promise<void> {
   const unfinished = `${path}.new`;
   await rm(unfinished, { force: true });
   await writeFile(unfinished, text, { mode: 0o600 });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { z } from 'zod';
 import { connectAgent } from '../../src/surfaces/agent-client.ts';
-import { isAgent, isProxy, isRestore, listProcesses, supervisedDirectory, type Process } from './fixture-processes.ts';
+import { isAgent, isHolder, isProxy, isRestore, listProcesses, supervisedDirectory, type Process } from './fixture-processes.ts';
 import { dispatchedVips, readKernel, routedIps } from './fixture-rules.ts';
 
 const lines = z.array(z.string());
@@ -78,6 +78,6 @@ function isPartOfSupervisor(all: readonly Process[], parent: number): boolean {
 
 /** What PID 1 has inherited or started, besides the agent, its own helper and what is supervised. */
 function isStray(process: Process): boolean {
-  if (process.parent !== 1 || isAgent(process) || supervisedDirectory(process) !== undefined) return false;
+  if (process.parent !== 1 || isAgent(process) || isHolder(process) || supervisedDirectory(process) !== undefined) return false;
   return !(process.argv[1]?.endsWith('/init.sh') ?? false);
 }

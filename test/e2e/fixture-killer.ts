@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { z } from 'zod';
 import { ClawError } from '../../src/errors.ts';
 import { connectAgent } from '../../src/surfaces/agent-client.ts';
-import { isAgent, isProxy, isRestore, killAll } from './fixture-processes.ts';
+import { isAgent, isHolder, isProxy, isRestore, killAll, killForGood, listProcesses, PROXY_KILLS } from './fixture-processes.ts';
 import { randomFrom } from './fixture-random.ts';
 import { sampleOf, type Target } from './fixture-requests.ts';
 
@@ -22,10 +22,19 @@ export interface Killed {
   readonly kills: { agent: number; whileStarting: number; restore: number; proxy: number };
   /** From a kill of the agent to the next one's first answer, for each kill after which one became ready. */
   readonly readyMs: number[];
-  /** From just before a kill of the proxy until the ingress answered again. */
-  readonly proxyGaps: { readonly fromMs: number; readonly toMs: number }[];
+  readonly proxyKills: ProxyKilled[];
   /** From a kill of the restore process to the answer of a change that another one has enforced. */
   readonly restoreRepairMs: number[];
+}
+
+export interface ProxyKilled {
+  readonly what: string;
+  /** Just before the kill. */
+  readonly fromMs: number;
+  /** From then on none of what was to die lives. */
+  readonly deadMs: number;
+  /** Both workers and the holder run again, and the ingress has answered. */
+  readonly toMs: number;
 }
 
 /** The longest pause between ready and the next kill, and the longest life of an agent that is killed while it starts. */
@@ -36,7 +45,7 @@ const BACK_TIMEOUT_MS = 20_000;
 /** Every third agent is killed before it was ready, at any moment of its start. */
 export async function killAtRandom(plan: KillPlan): Promise<Killed> {
   const random = randomFrom(plan.seed);
-  const killed: Killed = { kills: { agent: 0, whileStarting: 0, restore: 0, proxy: 0 }, readyMs: [], proxyGaps: [], restoreRepairMs: [] };
+  const killed: Killed = { kills: { agent: 0, whileStarting: 0, restore: 0, proxy: 0 }, readyMs: [], proxyKills: [], restoreRepairMs: [] };
   const others = [...Array<'restore'>(plan.restoreKills).fill('restore'), ...Array<'proxy'>(plan.proxyKills).fill('proxy')];
   while (killed.kills.agent < plan.kills || others.length > 0) {
     await delay(random.below(MOST_PAUSE_MS));
@@ -45,7 +54,7 @@ export async function killAtRandom(plan: KillPlan): Promise<Killed> {
     if (others.length > 0 && (agentsLeft <= 0 || random.below(agentsLeft) < others.length)) {
       const [which] = others.splice(random.below(others.length), 1);
       if (which === 'restore') await killRestore(plan.socketPath, killed);
-      if (which === 'proxy') killed.proxyGaps.push(await killProxy(plan.ingress, killed));
+      if (which === 'proxy') killed.proxyKills.push(await killProxy(plan.ingress, killed));
       await delay(random.below(MOST_PAUSE_MS));
     }
     if (agentsLeft <= 0) continue;
@@ -99,12 +108,17 @@ async function killRestore(socketPath: string, killed: Killed): Promise<void> {
   killed.restoreRepairMs.push(performance.now() - fromMs);
 }
 
-async function killProxy(ingress: Target, killed: Killed): Promise<Killed['proxyGaps'][number]> {
+/** One way of killing it after the other, so that all have their turn. */
+async function killProxy(ingress: Target, killed: Killed): Promise<ProxyKilled> {
+  const { what, victims } = PROXY_KILLS[killed.kills.proxy % PROXY_KILLS.length] ?? { what: 'both workers', victims: (all) => all.filter(isProxy) };
   const fromMs = performance.now();
-  killed.kills.proxy += (await killAll(isProxy, 'SIGKILL')).length;
-  for (let sample = await sampleOf(ingress); sample.who === undefined; sample = await sampleOf(ingress)) {
-    if (performance.now() - fromMs > BACK_TIMEOUT_MS) throw new Error(`the ingress did not answer ${BACK_TIMEOUT_MS} ms after its proxy had been killed: ${sample.failure ?? ''}`);
+  const { deadMs } = await killForGood(victims);
+  killed.kills.proxy += 1;
+  for (;;) {
+    const sample = await sampleOf(ingress);
+    const all = await listProcesses();
+    if (sample.who !== undefined && all.filter(isProxy).length === 2 && all.filter(isHolder).length === 1) return { what, fromMs, deadMs, toMs: performance.now() };
+    if (performance.now() - fromMs > BACK_TIMEOUT_MS) throw new Error(`the ingress was not whole ${BACK_TIMEOUT_MS} ms after ${what} had been killed: ${sample.failure ?? ''}`);
     await delay(10);
   }
-  return { fromMs, toMs: performance.now() };
 }

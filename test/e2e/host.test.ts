@@ -51,7 +51,7 @@ for (const backend of ['nft', 'legacy'] as const) {
     });
 
     test('the proxy has its own uid, no capability and no way to one, and sees neither state nor socket', async () => {
-      const pid = await proxyPid(machine);
+      const [pid = ''] = await proxyPids(machine);
       const status = await machine.output(['cat', `/proc/${pid}/status`]);
       const field = (name: string): string => new RegExp(`^${name}:\\t(.*)$`, 'm').exec(status)?.[1] ?? '';
       assert.equal(field('Uid'), `${PROXY_UID}\t${PROXY_UID}\t${PROXY_UID}\t${PROXY_UID}`);
@@ -61,8 +61,13 @@ for (const backend of ['nft', 'legacy'] as const) {
       for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb']) assert.equal(field(set), '0000000000000000', set);
       assert.equal(field('NoNewPrivs'), '1');
       const asProxy = ['setpriv', '--reuid', String(PROXY_UID), '--regid', String(PROXY_UID), '--clear-groups'] as const;
-      const seen = await machine.output(['nsenter', '-t', pid, '--mount', '--', ...asProxy, 'sh', '-c', `ls -A ${STATE}; ls -A /run/clawnode; ls -A /run/clawnode/proxy`]);
-      assert.equal(seen, 'proxy\ncontrol.sock\n');
+      const seen = await machine.output(['nsenter', '-t', pid, '--mount', '--', ...asProxy, 'sh', '-c', `ls -A /run/clawnode /run/clawnode/proxy ${STATE} ${STATE}/proxy ${STATE}/proxy/routes; cat ${STATE}/proxy/routes/routes.json`]);
+      const listed = ['/run/clawnode:\nproxy', '/run/clawnode/proxy:\n1.sock\n2.sock', `${STATE}:\nproxy`, `${STATE}/proxy:\nroutes`, `${STATE}/proxy/routes:\nroutes.json`];
+      assert.equal(seen.slice(0, seen.indexOf('{')), `${listed.join('\n\n')}\n`);
+      assert.match(seen, /"routes":\[/);
+      // It owns the file of its routes, but reaches it through a mount that is read-only.
+      const change = await machine.run(['nsenter', '-t', pid, '--mount', '--', ...asProxy, 'sh', '-c', `: >${STATE}/proxy/routes/routes.json`]);
+      assert.match(change.stderr, /Read-only file system/);
       // The same uid outside of its view is stopped by the modes.
       const outside = await machine.run([...asProxy, 'sh', '-c', `cat ${STATE}/store.db; cat ${STATE}/audit.log`]);
       assert.match(outside.stderr, /store\.db: Permission denied\n.*audit\.log: Permission denied/);
@@ -146,11 +151,11 @@ for (const backend of ['nft', 'legacy'] as const) {
 
     test('the next one takes over what lives: same addresses, same processes', async () => {
       const rules = await machine.output(['sh', '-c', everythingOf(backend)]);
-      const proxy = await proxyPid(machine);
+      const proxy = await proxyPids(machine);
       agent = await machine.up('--config', '/run/config.yaml', '--node', 'n1');
       assert.match(JSON.stringify(await machine.invoke('service.get', { name: 'web' })), /"clusterIp":"10\.201\.0\.1".*"ip":"10\.200\.1\.2","port":8080.*"healthy":true/);
       assert.match(JSON.stringify(await machine.invoke('workload.get', { name: 'a' })), /"state":"running","restarts":0/);
-      assert.equal(await proxyPid(machine), proxy);
+      assert.deepEqual(await proxyPids(machine), proxy);
       assert.equal(await machine.output(['sh', '-c', everythingOf(backend)]), rules);
       for (const port of [80, 8443] as const) await answer(machine, { port });
       assert.equal((await agent.stop()).exitCode, 0);
@@ -171,7 +176,7 @@ for (const backend of ['nft', 'legacy'] as const) {
       assert.equal(await machine.output(['sh', '-c', everythingOf(backend)]), foreign);
       // What is left is PID 1 with its pause, and the commands that look.
       const processes = await machine.output(['sh', '-c', 'cat /proc/[0-9]*/cmdline | tr "\\0" " "']);
-      assert.doesNotMatch(processes, /supervise\.sh|proxy\/main/);
+      assert.doesNotMatch(processes, /supervise\.sh|hold\.sh|proxy\/main/);
       assert.equal((await machine.clawnode('cleanup')).exitCode, 0);
     });
   });
@@ -278,9 +283,10 @@ const ask = (left) => require('http').get({ host, port, agent: false, headers: {
 ask(100);
 `;
 
-async function proxyPid(machine: Machine): Promise<string> {
+/** Those of its two workers. */
+async function proxyPids(machine: Machine): Promise<string[]> {
   const find = 'for directory in /proc/[0-9]*; do tr "\\0" " " <$directory/cmdline | grep -q "^[^ ]*node [^ ]*src/proxy/main.ts" && echo ${directory#/proc/}; done; true';
   const pids = (await machine.output(['sh', '-c', find])).trim().split('\n');
-  assert.equal(pids.length, 1, pids.join());
-  return pids[0] ?? '';
+  assert.equal(pids.length, 2, pids.join());
+  return pids;
 }

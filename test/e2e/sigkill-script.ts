@@ -34,12 +34,16 @@ export const report = z.object({
   loadMs: z.number(),
   kills: z.object({ agent: z.int(), whileStarting: z.int(), restore: z.int(), proxy: z.int() }),
   readyMs: z.array(z.number()),
-  proxyGapsMs: z.array(z.number()),
+  proxyKills: z.array(z.object({ what: z.string(), repairMs: z.number() })),
   restoreRepairMs: z.array(z.number()),
   requests: z.object({
     vip: spread,
     ingress: spread,
-    ingressAroundProxyKills: spread,
+    /** Begun when what was killed was dead and before all of it was back. */
+    ingressWhileDead: spread,
+    ingressWhileDeadMs: z.array(z.number()),
+    /** Begun before that and ended after the kill: those that failed were inside of what was killed. */
+    ingressInFlight: spread,
     fromWorkload: spread,
     longLived: z.object({ echoes: z.int(), failure: z.string().optional() }),
   }),
@@ -82,21 +86,25 @@ async function soak(plan: Settings): Promise<Report> {
     mutateWorkloads({ ...options, random: randomFrom(plan.seed + 2) }, stopping.signal),
   ]);
 
-  const { kills, readyMs, proxyGaps, restoreRepairMs } = await killAtRandom({ ...plan, socketPath, ingress });
+  const { kills, readyMs, proxyKills, restoreRepairMs } = await killAtRandom({ ...plan, socketPath, ingress });
   stopping.abort();
   await mutating;
   const ingressSamples = await ingressStream.stop();
-  const aroundProxyKill = (sample: Sample): boolean => proxyGaps.some(({ fromMs, toMs }) => sample.endedMs >= fromMs && sample.beganMs <= toMs);
+  const inFlight = (sample: Sample): boolean => proxyKills.some(({ fromMs, deadMs }) => sample.endedMs >= fromMs && sample.beganMs < deadMs);
+  const whileDead = (sample: Sample): boolean => proxyKills.some(({ deadMs, toMs }) => sample.beganMs >= deadMs && sample.beganMs <= toMs);
+  const ingressWhileDead = ingressSamples.filter((sample) => whileDead(sample) && !inFlight(sample));
   return {
     loadMs: performance.now() - beganMs,
     kills,
     readyMs,
-    proxyGapsMs: proxyGaps.map(({ fromMs, toMs }) => toMs - fromMs),
+    proxyKills: proxyKills.map(({ what, fromMs, toMs }) => ({ what, repairMs: toMs - fromMs })),
     restoreRepairMs,
     requests: {
       vip: spreadOf(await vipStream.stop()),
-      ingress: spreadOf(ingressSamples.filter((sample) => !aroundProxyKill(sample))),
-      ingressAroundProxyKills: spreadOf(ingressSamples.filter((sample) => aroundProxyKill(sample))),
+      ingress: spreadOf(ingressSamples.filter((sample) => !inFlight(sample) && !whileDead(sample))),
+      ingressWhileDead: spreadOf(ingressWhileDead),
+      ingressWhileDeadMs: ingressWhileDead.map((sample) => sample.endedMs - sample.beganMs),
+      ingressInFlight: spreadOf(ingressSamples.filter((sample) => inFlight(sample))),
       fromWorkload: await lastTold('client'),
       longLived: longLived.stop(),
     },

@@ -108,7 +108,7 @@ test('cleanup refuses while the agent runs, and then leaves nothing of ours: no 
   assert.ok(report.workloads >= 3 && report.interfaces >= 3 && report.networkNamespaces >= 3 && report.ruleLines > 0 && report.ipsets >= 1 && report.addressesAndRoutes >= 3);
   assert.deepEqual(await kernel(), clean);
   assert.equal(await ownRules().then((text) => text.includes('CLAW-')), false);
-  for (const program of ['tcp:8080', 'supervise.sh', 'proxy/main.ts', `${IPTABLES}-restore`]) assert.deepEqual(await processesRunning(program), [], program);
+  for (const program of ['tcp:8080', 'supervise.sh', 'hold.sh', 'proxy/main.ts', `${IPTABLES}-restore`]) assert.deepEqual(await processesRunning(program), [], program);
   const again = await agent.cleanup();
   assert.deepEqual(Object.values(again), [0, 0, 0, 0, 0, 0, false]);
 });
