@@ -61,6 +61,7 @@ const SESSION: readonly (readonly [command: string, params: Readonly<Record<stri
   ['network.policy.list', {}],
   ['network.explain', { from: '192.0.2.7', to: 'web', port: 80 }],
   ['network.simulate', { workloads: [{ name: 'a', ports: [{ port: 80 }] }] }],
+  ['network.flows', {}],
   ['network.policy.delete', WEB],
   ['workload.update', { ...WEB, labels: { app: 'api' } }],
   ['workload.stop', WEB],

@@ -5,7 +5,7 @@ import { selfTestRule } from './flow-self-test.ts';
 import type { Rules, TableState, WorkloadLink } from './kernel-state.ts';
 import { HAIRPIN_SET } from './masquerade.ts';
 import type { CompiledPolicies } from './policies.ts';
-import { POLICY_ENDS } from './policy-chains.ts';
+import { endsOf } from './policy-chains.ts';
 import type { Place } from './policy-terms.ts';
 
 const OURS = `${WORKLOAD_INTERFACE_PREFIX}+`;
@@ -52,7 +52,7 @@ export function compileFilter(node: Node, links: readonly WorkloadLink[], polici
       ['CLAW-HOST', ['-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN', NO_SYN, '-j CLAW-HOSTS']],
       ...dispatch('CLAW-HOSTS', '-i', links, into('host')),
       ...policies.chains.map((chain) => [chain.name, chain.rules()] as const),
-      ...POLICY_ENDS,
+      ...endsOf(policies.chains),
       // A packet that still carries a VIP was not translated: no such service, port or healthy endpoint.
       [
         'CLAW-INPUT',

@@ -10,6 +10,8 @@ import { resolveNamed, ruleText, type Place, type Term } from './policy-terms.ts
 export interface PolicyChain {
   readonly name: string;
   readonly terms: readonly Term[];
+  /** The chain that it ends in. */
+  readonly end: string;
   rules(): Rules;
 }
 
@@ -34,10 +36,10 @@ export function chainsOf({ workload, policies }: Selected, place: Place, termsOf
   const audited = isolating.filter(({ mode }) => mode === 'audit');
   const enforced = isolating.filter(({ mode }) => mode === 'enforce');
   const termsFor = (those: readonly PolicyParts[]): Term[] => merged(those.flatMap((policy) => termsOf(policy, place)).flatMap((term) => resolveNamed(term, workload)));
-  const audit = audited.length > 0 && speaks(isolating, place) ? chain({ letter: `A${LETTER[place]}`, place, terms: termsFor(isolating), allow: '-j RETURN', end: `-j CLAW-AUDIT-${place.toUpperCase()}` }) : undefined;
+  const audit = audited.length > 0 && speaks(isolating, place) ? chain({ letter: `A${LETTER[place]}`, place, terms: termsFor(isolating), allow: '-j RETURN', end: { jump: '-j', chain: `CLAW-AUDIT-${place.toUpperCase()}` } }) : undefined;
   const enforce =
     enforced.length > 0 && speaks(enforced, place)
-      ? chain({ letter: LETTER[place], place, terms: termsFor(enforced), allow: audit === undefined ? '-j RETURN' : `-g ${audit.name}`, end: `-g CLAW-DENY-${place.toUpperCase()}` })
+      ? chain({ letter: LETTER[place], place, terms: termsFor(enforced), allow: audit === undefined ? '-j RETURN' : `-g ${audit.name}`, end: { jump: '-g', chain: `CLAW-DENY-${place.toUpperCase()}` } })
       : undefined;
   return [enforce, audit].filter((made) => made !== undefined);
 }
@@ -52,11 +54,11 @@ interface ChainParts {
   readonly place: Place;
   readonly terms: readonly Term[];
   readonly allow: string;
-  readonly end: string;
+  readonly end: { readonly jump: '-j' | '-g'; readonly chain: string };
 }
 
 function chain({ letter, place, terms, allow, end }: ChainParts): PolicyChain {
-  const hash = createHash('sha256').update(`${place}\n${allow}\n${end}`);
+  const hash = createHash('sha256').update(`${place}\n${allow}\n${end.chain}`);
   for (const { key } of terms) hash.update(`\n${key}`);
   let written: { readonly of: readonly (string | undefined)[]; readonly rules: Rules } | undefined;
   const sets = terms.flatMap(({ set }) => (set === undefined ? [] : [set.members]));
@@ -64,6 +66,7 @@ function chain({ letter, place, terms, allow, end }: ChainParts): PolicyChain {
     // Chain names hold 28 bytes.
     name: `CLAW-P${letter}-${hash.digest('hex').slice(0, 18).toUpperCase()}`,
     terms,
+    end: end.chain,
     rules: () => {
       if (written === undefined || sets.some((set, index) => set.current()?.name !== written?.of[index])) written = { of: namesOf(sets), rules: rulesOf({ terms, allow, end }) };
       return written.rules;
@@ -73,7 +76,7 @@ function chain({ letter, place, terms, allow, end }: ChainParts): PolicyChain {
 
 function rulesOf({ terms, allow, end }: Pick<ChainParts, 'terms' | 'allow' | 'end'>): Rules {
   const allowing = terms.map((term) => ruleText(term, allow)).filter((rule) => rule !== undefined);
-  return [...new Set(allowing), end];
+  return [...new Set(allowing), `${end.jump} ${end.chain}`];
 }
 
 function namesOf(sets: readonly MemberSet[]): (string | undefined)[] {
@@ -91,10 +94,16 @@ const TOLD = '-m limit --limit 50/sec --limit-burst 100';
  * The ends of policy chains. A denied connection is refused at once, so that whoever opened it learns that it is not allowed
  * (EHOSTUNREACH) instead of waiting: "administratively prohibited" differs from a port where nobody listens.
  */
-export const POLICY_ENDS: readonly [string, Rules][] = [
+const ENDS: ReadonlyMap<string, Rules> = new Map([
   ...(['INGRESS', 'EGRESS', 'HOST'] as const).map((place): [string, Rules] => [`CLAW-DENY-${place}`, [told(`claw deny ${place.toLowerCase()} `), '-j REJECT --reject-with icmp-admin-prohibited']]),
   ...(['INGRESS', 'EGRESS', 'HOST'] as const).map((place): [string, Rules] => [`CLAW-AUDIT-${place}`, [told(`claw audit ${place.toLowerCase()} `)]]),
-];
+]);
+
+/** Those that the chains lead to. */
+export function endsOf(chains: readonly PolicyChain[]): [string, Rules][] {
+  const wanted = new Set(chains.map(({ end }) => end));
+  return [...ENDS].filter(([name]) => wanted.has(name));
+}
 
 function told(prefix: string): string {
   return `${TOLD} -j NFLOG --nflog-prefix "${prefix}" --nflog-group ${NFLOG_GROUP}`;

@@ -93,7 +93,7 @@ export async function openFlows({ directory, uid, desired, clusterIpRange, progr
   const reader = await openReader(options).catch((error: unknown) => settle(`ulogd can not be listened to: ${error instanceof Error ? error.message : String(error)}`));
 
   return {
-    query: ring.query,
+    query: (query) => ring.query(query),
     status: () => ({
       works: health !== undefined && health.failure === undefined,
       ...(health === undefined ? { reason: 'it has just been started' } : health.failure === undefined ? {} : { reason: health.failure }),

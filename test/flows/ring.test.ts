@@ -101,6 +101,6 @@ test('a flow that went on after the given time is found by it', () => {
   assert.equal(ring.query({ sinceMs: START + 500, limit: 1 }).count, 1);
 });
 
-function withoutTime({ timeMs: _, ...rest }: NewFlow): Omit<NewFlow, 'timeMs'> {
+function withoutTime({ timeMs: _timeMs, ...rest }: NewFlow): Omit<NewFlow, 'timeMs'> {
   return rest;
 }

@@ -70,6 +70,14 @@ const state = fc.record({
 });
 type State = typeof state extends fc.Arbitrary<infer Value> ? Value : never;
 
+/** An ingress all of whose services are there, which random names seldom are: it needs no kind of our own. */
+const plain: State = {
+  namespaces: {},
+  services: [{ namespace: 'shop', name: 'web', endpoints: [], selector: { app: 'web' }, ports: [{ port: 80, protocol: 'tcp' }], manyPorts: false }],
+  ingresses: [{ namespace: 'shop', name: 'web', tls: false, rules: [{ host: 'a.example', path: '/', service: 'web' }] }],
+  policies: [],
+};
+
 test('an export is taken back as it is', async () => {
   const kinds = new Map<string, number>();
   await fc.assert(
@@ -92,7 +100,7 @@ test('an export is taken back as it is', async () => {
         kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
       }
     }),
-    { numRuns: RUNS },
+    { numRuns: RUNS, examples: [[plain]] },
   );
   const forms = ['v1 Namespace', 'v1 Service', 'clawbernetes.io/v1 Service', 'networking.k8s.io/v1 Ingress', 'clawbernetes.io/v1 Ingress', 'networking.k8s.io/v1 NetworkPolicy', 'clawbernetes.io/v1 NetworkPolicy'];
   assert.deepEqual([...kinds.keys()].toSorted(), forms.toSorted(), 'each form was met');
