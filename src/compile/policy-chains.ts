@@ -4,7 +4,7 @@ import { NFLOG_GROUP } from '../model/flow.ts';
 import type { PolicyParts, PolicyWorkload } from '../policy/parties.ts';
 import type { Rules } from './kernel-state.ts';
 import type { MemberSet } from './member-sets.ts';
-import { resolveNamed, ruleText, type Place, type Term } from './policy-terms.ts';
+import { RESOLVER_TERMS, resolveNamed, ruleText, type Place, type Term } from './policy-terms.ts';
 
 /** A chain whose rules follow its sets: they are written anew only when one of these has changed. */
 export interface PolicyChain {
@@ -35,7 +35,8 @@ export function chainsOf({ workload, policies }: Selected, place: Place, termsOf
   const isolating = policies.filter((policy) => policy[direction] !== undefined);
   const audited = isolating.filter(({ mode }) => mode === 'audit');
   const enforced = isolating.filter(({ mode }) => mode === 'enforce');
-  const termsFor = (those: readonly PolicyParts[]): Term[] => merged(those.flatMap((policy) => termsOf(policy, place)).flatMap((term) => resolveNamed(term, workload)));
+  const termsFor = (those: readonly PolicyParts[]): Term[] =>
+    merged([...(place === 'host' && mayAskNames(those) ? RESOLVER_TERMS : []), ...those.flatMap((policy) => termsOf(policy, place)).flatMap((term) => resolveNamed(term, workload))]);
   const audit = audited.length > 0 && speaks(isolating, place) ? chain({ letter: `A${LETTER[place]}`, place, terms: termsFor(isolating), allow: '-j RETURN', end: { jump: '-j', chain: `CLAW-AUDIT-${place.toUpperCase()}` } }) : undefined;
   const enforce =
     enforced.length > 0 && speaks(enforced, place)
@@ -47,6 +48,11 @@ export function chainsOf({ workload, policies }: Selected, place: Place, termsOf
 /** Imported policies leave the way to the node open. */
 function speaks(policies: readonly PolicyParts[], place: Place): boolean {
   return place !== 'host' || policies.some(({ origin }) => origin === 'native');
+}
+
+/** Who may go somewhere may ask the node's resolver where that is. */
+function mayAskNames(policies: readonly PolicyParts[]): boolean {
+  return policies.some(({ origin, egress = [] }) => origin === 'native' && egress.length > 0);
 }
 
 interface ChainParts {

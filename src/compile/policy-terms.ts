@@ -4,7 +4,7 @@ import { bounds } from '../model/address.ts';
 import { selectorText } from '../model/label-selector.ts';
 import type { PolicyPeer, PolicyPort, PolicyRule } from '../model/policy.ts';
 import { peerMatches } from '../policy/peer.ts';
-import type { NamespaceLabels, PolicyParts, PolicyWorkload } from '../policy/parties.ts';
+import { DNS_PORT, type NamespaceLabels, type PolicyParts, type PolicyWorkload } from '../policy/parties.ts';
 import { withoutHoles } from './cidr-holes.ts';
 import type { MemberSet, MemberSets } from './member-sets.ts';
 
@@ -149,6 +149,9 @@ function chunks(numbers: readonly string[]): string[][] {
   }
   return all;
 }
+
+/** DNS, whatever address of the node it is asked at. */
+export const RESOLVER_TERMS: readonly Term[] = (['tcp', 'udp'] as const).map((protocol) => keyed({ address: '' }, { protocol, ports: `${DNS_PORT}` }));
 
 /** Whether a workload with these ports is connected to by the name, and on which numbers. */
 export function resolveNamed(term: Term, { ports }: Pick<PolicyWorkload, 'ports'>): Term[] {
