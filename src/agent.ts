@@ -205,7 +205,7 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
         storeDriver: 'sqlite',
       };
     },
-    flows: flows.query,
+    flows: (query) => flows.query(query),
     conntrack: () => conntrack.size(),
   };
   const workloads = startWorkloadController({

@@ -64,7 +64,9 @@ export function compileFilter(node: Node, links: readonly WorkloadLink[], polici
         ],
       ],
       ...(node.dropForeignForwarding ? [['CLAW-FOREIGN', ['-m conntrack --ctstate NEW -j DROP']] as const] : []),
-      ['CLAW-REJECT', [selfTestRule(vips), '-p tcp -j REJECT --reject-with tcp-reset', '-j REJECT --reject-with icmp-port-unreachable']],
+      // What the node itself sends to a VIP that nobody translated.
+      ['CLAW-OUTPUT', [selfTestRule(vips), '-j CLAW-REJECT']],
+      ['CLAW-REJECT', ['-p tcp -j REJECT --reject-with tcp-reset', '-j REJECT --reject-with icmp-port-unreachable']],
     ]),
     jumps: [
       { chain: 'FORWARD', rule: '-m comment --comment clawnode -j CLAW-NETPOL', place: 'first' },
@@ -74,7 +76,7 @@ export function compileFilter(node: Node, links: readonly WorkloadLink[], polici
       ...(node.dropForeignForwarding ? [{ chain: 'FORWARD', rule: '-m comment --comment clawnode -j CLAW-FOREIGN', place: 'last' } as const] : []),
       { chain: 'INPUT', rule: `-i ${OURS} -m comment --comment clawnode -j CLAW-HOST`, place: 'first' },
       { chain: 'INPUT', rule: `-d ${vips} -m comment --comment clawnode -j CLAW-INPUT`, place: 'first' },
-      { chain: 'OUTPUT', rule: `-d ${vips} -m comment --comment clawnode -j CLAW-REJECT`, place: 'first' },
+      { chain: 'OUTPUT', rule: `-d ${vips} -m comment --comment clawnode -j CLAW-OUTPUT`, place: 'first' },
     ],
   };
 }

@@ -1,7 +1,7 @@
 /** What this node's policies denied or would have denied: reads the kernel's log, keeps the newest, and knows whether it hears all of it. */
 import type { Logger } from 'pino';
 import type { Cidr } from '../model/address.ts';
-import { selfTestAddress, type FlowLogStatus } from '../model/flow.ts';
+import { selfTestAddress, type FlowLogStatus, type FlowQuery } from '../model/flow.ts';
 import type { Desired } from '../model/observed.ts';
 import { attribution } from './attribution.ts';
 import { openReader, type ReaderOptions } from './reader.ts';
@@ -21,7 +21,7 @@ export interface FlowsOptions {
 }
 
 export interface Flows {
-  readonly query: FlowRing['query'];
+  query(query: FlowQuery): ReturnType<FlowRing['query']>;
   status(): FlowLogStatus;
   close(): Promise<void>;
 }

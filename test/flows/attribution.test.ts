@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { attribution } from '../../src/flows/attribution.ts';
-import { ipv4 } from '../../src/model/address.ts';
+import { ipv4, port } from '../../src/model/address.ts';
 import type { FlowEvent } from '../../src/model/flow.ts';
 import { policyModel } from '../../src/policy/evaluate.ts';
 import { policyName } from '../../src/policy/reasons.ts';
@@ -39,7 +39,7 @@ test('workloads are named, others are their addresses, and the node is itself', 
 test('a denial names all enforced policies that isolate the side that denied, as the policy model does', () => {
   const policies = [
     aPolicy({ name: 'b', namespace: 'shop', ingress: [] }),
-    aPolicy({ name: 'a', namespace: 'shop', selector: { app: 'db' }, ingress: [{ port: '80' }] }),
+    aPolicy({ name: 'a', namespace: 'shop', selector: { app: 'db' }, ingress: [{ port: port.parse(80) }] }),
     aPolicy({ name: 'audited', namespace: 'shop', ingress: [], mode: 'audit' }),
     aPolicy({ name: 'way-out', namespace: 'shop', egress: [] }),
     aPolicy({ name: 'others', namespace: 'shop', selector: { app: 'x' }, ingress: [] }),
@@ -56,7 +56,7 @@ test('a denial names all enforced policies that isolate the side that denied, as
 });
 
 test('what passed in audit mode names the audited policies, as the policy model does', () => {
-  const policies = [aPolicy({ name: 'open', namespace: 'shop', ingress: [{ port: '5432' }] }), aPolicy({ name: 'trial', namespace: 'shop', selector: { app: 'db' }, ingress: [], mode: 'audit' })];
+  const policies = [aPolicy({ name: 'open', namespace: 'shop', ingress: [{ port: port.parse(5432) }] }), aPolicy({ name: 'trial', namespace: 'shop', selector: { app: 'db' }, ingress: [], mode: 'audit' })];
   const attribute = attribution(desired({ workloads: [web, db], policies: policies.slice(1) }));
   assert.equal(attribute(event({ verdict: 'audit' })).policy, 'shop/trial');
   const judged = policyModel({ policies: policies.slice(1), namespaces: new Map() }).judge({ from: { kind: 'workload', workload: web }, to: { kind: 'workload', workload: db }, protocol: 'tcp', port: 5432 });

@@ -35,8 +35,10 @@ await run([`${IPTABLES}-restore`, '--noflush'], {
   input: `*filter
 :CLAW-TEST - [0:0]
 :CLAW-REJECT - [0:0]
--A OUTPUT -d ${vips} -j CLAW-REJECT
--A CLAW-REJECT ${SELF_TEST_RULE}
+:CLAW-OUTPUT - [0:0]
+-A OUTPUT -d ${vips} -j CLAW-OUTPUT
+-A CLAW-OUTPUT ${SELF_TEST_RULE}
+-A CLAW-OUTPUT -j CLAW-REJECT
 -A CLAW-REJECT -p tcp -j REJECT --reject-with tcp-reset
 -A CLAW-REJECT -j REJECT --reject-with icmp-port-unreachable
 -A FORWARD -j CLAW-TEST
@@ -96,7 +98,7 @@ function commandOf(pid: string): string {
 }
 
 test('the rule of the self-test is kept as it is written, by both backends', async () => {
-  assert.ok((await stdoutOf(`${IPTABLES}-save`, '-t', 'filter')).includes(`-A CLAW-REJECT ${SELF_TEST_RULE}\n`));
+  assert.ok((await stdoutOf(`${IPTABLES}-save`, '-t', 'filter')).includes(`-A CLAW-OUTPUT ${SELF_TEST_RULE}\n`));
   const other = IPTABLES === 'iptables-nft' ? 'iptables-legacy' : 'iptables-nft';
   await run([`${other}-restore`, '--noflush'], { input: `*filter\n:CLAW-OTHER - [0:0]\n-A CLAW-OTHER ${SELF_TEST_RULE}\nCOMMIT\n` });
   assert.ok((await stdoutOf(`${other}-save`, '-t', 'filter')).includes(`-A CLAW-OTHER ${SELF_TEST_RULE}\n`));
@@ -175,7 +177,7 @@ test('a killed ulogd is started again, what follows is listed, and meanwhile the
 });
 
 test('without the rules the self-test fails, says so, and succeeds when they are there', async () => {
-  await run([IPTABLES, '-D', 'OUTPUT', '-d', vips, '-j', 'CLAW-REJECT']);
+  await run([IPTABLES, '-D', 'OUTPUT', '-d', vips, '-j', 'CLAW-OUTPUT']);
   const flows = await open();
   const { reason, starting } = await until('the self-test fails', () => {
     const status = flows.status();
@@ -183,7 +185,7 @@ test('without the rules the self-test fails, says so, and succeeds when they are
     return status;
   });
   assert.deepEqual({ reason, starting }, { reason: 'an event of the self-test did not come within 1000 ms', starting: false });
-  await run([IPTABLES, '-A', 'OUTPUT', '-d', vips, '-j', 'CLAW-REJECT']);
+  await run([IPTABLES, '-A', 'OUTPUT', '-d', vips, '-j', 'CLAW-OUTPUT']);
   await works(flows);
 });
 
