@@ -168,8 +168,9 @@ export function ruleText({ address, set, protocol, ports }: Term, target: string
   const parts = [
     address,
     protocol === undefined ? '' : `-p ${protocol}`,
-    set === undefined || members === undefined ? '' : `-m set --match-set ${members.name} ${set.side}`,
+    // Matches are asked in their order, and a port is compared faster than a set is searched.
     protocol === undefined || ports === undefined ? '' : portMatch(protocol, ports),
+    set === undefined || members === undefined ? '' : `-m set --match-set ${members.name} ${set.side}`,
     target,
   ];
   return parts.filter((part) => part !== '').join(' ');
