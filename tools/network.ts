@@ -31,6 +31,7 @@ export const networkTools: readonly Tool[] = [
           .array(z.object({ namespace: z.string(), name: z.string(), clusterIp: z.string(), port: z.int(), endpoints: z.int(), healthy: z.int() }))
           .describe('The first 50; service.list pages through all'),
       }),
+      policies: z.object({ count: z.int(), audit: z.int().describe('Those that only tell') }),
       workloads: z.record(z.string(), z.int()).describe('How many, and how many in each state'),
       allocator: z.object({
         stats: z.object({

@@ -5,7 +5,7 @@ import { labels, name, namespaceName, portName } from '../src/model/name.ts';
 import { policyProtocol } from '../src/model/policy.ts';
 import { defineTool, type Tool } from './define.ts';
 
-const end = z.string().min(1).max(130).describe('"namespace/name" or IP');
+const end = z.string().min(1).max(130).describe('"namespace/name", IP, entity:host or entity:ingress');
 
 const verdict = z.enum(['allow', 'deny']);
 

@@ -144,8 +144,8 @@ function partyOf(world: World, { containerId, ip }: Endpoint): Party {
 }
 
 /** The calls that carry the remedy out, in order. */
-function callsOf(world: World, { label, policies }: Remedy): { command: string; params: Record<string, unknown> }[] {
-  const labelling = label === undefined ? [] : [{ command: 'workload.update', params: { namespace: label.workload.namespace, name: label.workload.name, labels: label.labels } }];
+function callsOf(world: World, { labelled, policies }: Remedy): { command: string; params: Record<string, unknown> }[] {
+  const labelling = labelled.map(({ workload: { namespace, name }, labels }) => ({ command: 'workload.update', params: { namespace, name, labels } }));
   return [
     ...labelling,
     ...policies.map(({ policy, isNew }) => {

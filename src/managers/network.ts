@@ -38,6 +38,7 @@ export function networkManager(world: World) {
               return shown;
             }),
           },
+          policies: { count: world.desired.policies.size, audit: [...world.desired.policies.values()].filter(({ mode }) => mode === 'audit').length },
           workloads: { total: world.desired.workloads.size, ...Object.fromEntries(Object.entries(figures.workloads).filter(([, count]) => count > 0)) },
           allocator: {
             stats: {

@@ -110,8 +110,9 @@ function readProbe({ from, to, port, protocol }: NonNullable<Simulate['probes']>
   const source = find(from, `${path}.from`);
   const destination = find(to, `${path}.to`);
   if (destination.kind === 'ingress') throw new ClawError('INVALID_ARGUMENT', `${path}.to: the ingress proxy is no destination`, { path: `${path}.to`, hint: 'It listens on the node: ask for "entity:host" and its port.' });
-  if (typeof port === 'number') return { from: source, to: destination, port, protocol };
+  const asked = { from, to, port };
+  if (typeof port === 'number') return { from: source, to: destination, port, protocol, asked };
   const named = destination.kind === 'workload' ? destination.workload.ports.find((candidate) => candidate.name === port && candidate.protocol === protocol) : undefined;
   if (named === undefined) throw new ClawError('INVALID_ARGUMENT', `${path}.port: ${to} has no ${protocol} port named ${port}`, { path: `${path}.port`, hint: 'Give its number, or name the port in the ports of the workload.' });
-  return { from: source, to: destination, port: named.port, asked: port, protocol };
+  return { from: source, to: destination, port: named.port, protocol, asked };
 }

@@ -10,8 +10,8 @@ import { partyName, policyName, ruleWords } from './reasons.ts';
 export interface Remedy {
   /** What to do, in words, with what else it would do. */
   readonly text: string;
-  /** A workload without labels can be named by none: it gets one first. */
-  readonly label?: { readonly workload: PolicyWorkload; readonly labels: Readonly<Record<string, string>> };
+  /** Workloads without labels can be named by none: they get one first. */
+  readonly labelled: readonly { readonly workload: PolicyWorkload; readonly labels: Readonly<Record<string, string>> }[];
   /** As they would be; `isNew` ones do not exist yet. */
   readonly policies: readonly { readonly policy: PolicyParts; readonly isNew: boolean }[];
 }
@@ -25,10 +25,10 @@ export function remedyFor(flow: Flow, judgement: FlowJudgement, namespaces: Name
 function toAllow(flow: Flow, { egress, ingress }: FlowJudgement): Remedy | undefined {
   const ends = [{ direction: 'egress', judgement: egress } as const, { direction: 'ingress', judgement: ingress } as const].filter((end) => end.judgement.verdict === 'deny');
   const changes = ends.map(({ direction, judgement }) => addRule(flow, direction, judgement));
-  const nameless = ends.map(({ direction }) => (direction === 'egress' ? flow.to : flow.from)).find((party) => party.kind === 'workload' && Object.keys(party.workload.labels).length === 0);
+  const peers = ends.map(({ direction }) => (direction === 'egress' ? flow.to : flow.from));
   return {
     text: changes.map(({ text }) => text).join('; '),
-    ...(nameless?.kind === 'workload' ? { label: { workload: nameless.workload, labels: ownLabel(nameless.workload) } } : {}),
+    labelled: peers.flatMap((party) => (party.kind === 'workload' ? named(party.workload) : [])),
     policies: changes.map(({ policy }) => ({ policy, isNew: false })),
   };
 }
@@ -43,10 +43,11 @@ function addRule(flow: Flow, direction: Direction, { isolating }: Judgement): { 
   };
 }
 
-/** The policy whose rules come nearest: one that speaks of the port, else the first. */
+/** The policy whose rules come nearest: one that speaks of the port, else the first. Only a native one can speak of the node. */
 function nearest(flow: Flow, direction: Direction, isolating: readonly PolicyParts[]): PolicyParts {
-  const [first] = isolating;
-  const near = isolating.find((policy) => (policy[direction] ?? []).some((rule) => rule.ports.length > 0 && portsMatch(rule, flow)));
+  const able = direction === 'egress' && flow.to.kind === 'host' ? isolating.filter(({ origin }) => origin === 'native') : isolating;
+  const [first] = able;
+  const near = able.find((policy) => (policy[direction] ?? []).some((rule) => rule.ports.length > 0 && portsMatch(rule, flow)));
   const chosen = near ?? first;
   if (chosen === undefined) throw new RangeError('nothing isolates an end that denies');
   return chosen;
@@ -69,6 +70,10 @@ function inNamespace(name: string) {
   return { matchLabels: { [NAMESPACE_NAME_LABEL]: name } };
 }
 
+function named(workload: PolicyWorkload): Remedy['labelled'] {
+  return Object.keys(workload.labels).length > 0 ? [] : [{ workload, labels: ownLabel(workload) }];
+}
+
 function ownLabel({ name }: PolicyWorkload): Record<string, string> {
   return { app: name };
 }
@@ -77,6 +82,7 @@ function ownLabel({ name }: PolicyWorkload): Record<string, string> {
 function toDeny(flow: Flow, { egress, ingress }: FlowJudgement, namespaces: NamespaceLabels): Remedy | undefined {
   if (ingress.because === 'rule') return withoutRules(flow, { direction: 'ingress', isolating: ingress.isolating, namespaces });
   if (egress.because === 'rule') return withoutRules(flow, { direction: 'egress', isolating: egress.isolating, namespaces });
+  if (egress.because === 'resolver') return withoutEgress(egress.isolating);
   if (flow.to.kind === 'workload' && ingress.because === 'open') return isolate(flow.to.workload, 'ingress');
   if (flow.from.kind === 'workload' && (egress.because === 'open' || egress.because === 'node')) return isolate(flow.from.workload, 'egress');
   return undefined;
@@ -98,19 +104,29 @@ function withoutRules(flow: Flow, { direction, isolating, namespaces }: Rules): 
     const gone = rules.filter(allows).map((rule) => ruleWords(rule, direction)).join(', and ');
     return [{ policy: { ...policy, [direction]: kept }, text: `take from the ${direction} of policy ${policyName(policy)}: ${gone}` }];
   });
-  return { text: `${changes.map(({ text }) => text).join('; ')} (whoever else these rules allow loses it too)`, policies: changes.map(({ policy }) => ({ policy, isNew: false })) };
+  return { text: `${changes.map(({ text }) => text).join('; ')} (whoever else these rules allow loses it too)`, labelled: [], policies: changes.map(({ policy }) => ({ policy, isNew: false })) };
+}
+
+/** The node's resolver may be asked by whoever may go anywhere. */
+function withoutEgress(isolating: readonly PolicyParts[]): Remedy {
+  const speaking = isolating.filter(({ origin, egress = [] }) => origin === 'native' && egress.length > 0);
+  return {
+    text: `take every egress rule from ${speaking.map(policyName).join(', ')} (whoever may go anywhere may ask the node's resolver)`,
+    labelled: [],
+    policies: speaking.map((policy) => ({ policy: { ...policy, egress: [] }, isNew: false })),
+  };
 }
 
 function isolate(workload: PolicyWorkload, direction: Direction): Remedy {
   const { namespace, name } = workload;
-  const nameless = Object.keys(workload.labels).length === 0;
-  const matchLabels = nameless ? ownLabel(workload) : workload.labels;
+  const labelled = named(workload);
+  const matchLabels = labelled[0]?.labels ?? workload.labels;
   // A policy's name is a label of at most 63 characters.
   const policy: PolicyParts = { namespace, name: `isolate-${name}`.slice(0, 63).replace(/-$/, ''), origin: 'native', mode: 'enforce', selector: { matchLabels }, [direction]: [] };
   const whom = direction === 'ingress' ? `everyone who connects to it` : `everything that it connects to`;
   return {
-    text: `isolate the ${direction} of ${partyName({ kind: 'workload', workload })} with a policy of its own (that cuts off ${whom}, until rules allow some)`,
-    ...(nameless ? { label: { workload, labels: matchLabels } } : {}),
+    text: `isolate the ${direction} of ${partyName({ kind: 'workload', workload })} with a policy of its own (that cuts off ${whom}, and the same for others with all of its labels, until rules allow some)`,
+    labelled,
     policies: [{ policy, isNew: true }],
   };
 }

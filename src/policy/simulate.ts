@@ -9,8 +9,8 @@ export interface Probe {
   readonly to: Party;
   readonly port: number;
   readonly protocol: PolicyProtocol;
-  /** The port as it was asked for, when by name. */
-  readonly asked?: string;
+  /** In the words of the question, in which the answer is given. */
+  readonly asked?: { readonly from: string; readonly to: string; readonly port: number | string };
 }
 
 export interface SimulatedFlow {
@@ -28,9 +28,9 @@ export function simulateProbes(model: PolicyModel, probes: Iterable<Probe>): Sim
   return Array.from(probes, (probe) => {
     const judgement = model.judge(probe);
     return {
-      from: partyName(probe.from),
-      to: partyName(probe.to),
-      port: probe.asked ?? probe.port,
+      from: probe.asked?.from ?? partyName(probe.from),
+      to: probe.asked?.to ?? partyName(probe.to),
+      port: probe.asked?.port ?? probe.port,
       protocol: probe.protocol,
       ingress: judgement.ingress.verdict,
       egress: judgement.egress.verdict,

@@ -98,6 +98,7 @@ export const sampleAnswers: Readonly<Record<string, Readonly<Record<string, unkn
       healthy: 1,
       services: [{ ...web, clusterIp: '10.201.0.1', port: 80, endpoints: 1, healthy: 1 }],
     },
+    policies: { count: 1, audit: 0 },
     workloads: { total: 1, running: 1 },
     allocator: { stats: { clusterIps: pool, workloadIps: pool, workloadSubnets: pool, meshIps: { gateway: pool } } },
     conntrack: { entries: 3, maximum: 262_144 },
