@@ -41,7 +41,7 @@ import { startWorkloadController } from './reconcile/workloads.ts';
 import { openConfinedProxy } from './runtime/confined-proxy.ts';
 import { openDockerRuntime } from './runtime/docker.ts';
 import { rememberDocker } from './runtime/docker-cleanup.ts';
-import { tryConnection } from './runtime/probe.ts';
+import { isListening, tryConnection } from './runtime/probe.ts';
 import { openProcessRuntime } from './runtime/process.ts';
 import { KERNEL_LOCK_DIRECTORY, takeKernel, takeStateDirectory } from './state-directory.ts';
 import { openSqliteStore } from './store/sqlite.ts';
@@ -179,6 +179,7 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
     endpointsOf: endpoints.endpointsOf,
     processesAllowed: mode === 'sandbox' || config.workloads.process.enabled,
     tryConnection,
+    isListening,
     isOwnAddress: (ip) => ownAddresses()(ip),
     allocations: (range) => view.allocations(range),
     modRevision: (key) => view.modRevision(key),

@@ -86,6 +86,7 @@ async function openParts({ nodeId, configFile, logger }: ModelAgentOptions, open
     endpointsOf: (service) => endpointsOf(service).map((endpoint) => ({ ...endpoint, healthy: false })),
     whyUnhealthy: () => MODEL_REASON,
     processesAllowed: true,
+    isListening: async () => false,
     tryConnection: async () => ({ code: 'SILENT', latencyMs: 0 }),
     isOwnAddress: (ip) => ip === node.gateway,
     allocations: (range) => view.allocations(range),

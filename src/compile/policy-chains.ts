@@ -1,6 +1,6 @@
 /** The chains that workloads' policies become: what is allowed returns, what is left at the end is denied or told. Pure. */
 import { createHash } from 'node:crypto';
-import { NFLOG_GROUP } from '../model/flow.ts';
+import { flowPlace, NFLOG_GROUP, NFLOG_PREFIXES } from '../model/flow.ts';
 import type { PolicyParts, PolicyWorkload } from '../policy/parties.ts';
 import type { Rules } from './kernel-state.ts';
 import type { MemberSet } from './member-sets.ts';
@@ -97,13 +97,15 @@ function merged(terms: readonly Term[]): Term[] {
 const TOLD = '-m limit --limit 50/sec --limit-burst 100';
 
 /**
- * The ends of policy chains. A denied connection is refused at once, so that whoever opened it learns that it is not allowed
- * (EHOSTUNREACH) instead of waiting: "administratively prohibited" differs from a port where nobody listens.
+ * The ends of policy chains. A denied connection is refused at once, so that whoever opened it need not wait. TCP by a reset: the
+ * kernel sends one peer only one ICMP error a second, and a client whose error is withheld goes on sending SYNs.
  */
-const ENDS: ReadonlyMap<string, Rules> = new Map([
-  ...(['INGRESS', 'EGRESS', 'HOST'] as const).map((place): [string, Rules] => [`CLAW-DENY-${place}`, [told(`claw deny ${place.toLowerCase()} `), '-j REJECT --reject-with icmp-admin-prohibited']]),
-  ...(['INGRESS', 'EGRESS', 'HOST'] as const).map((place): [string, Rules] => [`CLAW-AUDIT-${place}`, [told(`claw audit ${place.toLowerCase()} `)]]),
-]);
+const ENDS: ReadonlyMap<string, Rules> = new Map(
+  flowPlace.options.flatMap((place): [string, Rules][] => [
+    [`CLAW-DENY-${place.toUpperCase()}`, [told(NFLOG_PREFIXES.deny[place]), '-p tcp -j REJECT --reject-with tcp-reset', '-j REJECT --reject-with icmp-admin-prohibited']],
+    [`CLAW-AUDIT-${place.toUpperCase()}`, [told(NFLOG_PREFIXES.audit[place])]],
+  ]),
+);
 
 /** Those that the chains lead to. */
 export function endsOf(chains: readonly PolicyChain[]): [string, Rules][] {

@@ -138,7 +138,7 @@ function throughService(world: World, { from, service, input }: ThroughService):
   };
 }
 
-function partyOf(world: World, { containerId, ip }: Endpoint): Party {
+export function partyOf(world: World, { containerId, ip }: Endpoint): Party {
   const workload = containerId === null ? undefined : [...world.desired.workloads.values()].find(({ id }) => id === containerId);
   return workload === undefined ? { kind: 'address', ip } : { kind: 'workload', workload };
 }

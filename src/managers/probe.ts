@@ -4,14 +4,15 @@ import { netnsOf } from '../compile/links.ts';
 import { ClawError } from '../errors.ts';
 import type { Ipv4 } from '../model/address.ts';
 import { recordKey } from '../model/record.ts';
+import type { Service } from '../model/service.ts';
 import type { Party } from '../policy/parties.ts';
 import { partyName } from '../policy/reasons.ts';
-import { explainEnds, type Explained } from './explain.ts';
+import { explainEnds, partyOf, type Explained } from './explain.ts';
 import { readEnd, type End } from './ends.ts';
 import { stateOf } from './workloads.ts';
 import type { World } from './world.ts';
 
-/** What the kernel says where a policy refuses: our rules answer "administratively prohibited". */
+/** What the kernel says where a policy refuses anything but TCP, which it resets like a port where nobody listens. */
 const FORBIDDEN = new Set(['EHOSTUNREACH', 'EACCES', 'EPERM']);
 
 export async function probe(world: World, input: Explain, signal: AbortSignal) {
@@ -26,6 +27,7 @@ export async function probe(world: World, input: Explain, signal: AbortSignal) {
   const { code, latencyMs } = await world.tryConnection({ netns, ...target, protocol }, signal);
   const reachable = code === 'OPEN' || (code === 'SILENT' && protocol === 'udp');
   const known = to.kind === 'service' || to.party.kind !== 'address';
+  const heard = code === 'ECONNREFUSED' && protocol === 'tcp' ? await listens(world, { to, input }, signal) : undefined;
   return {
     answer: {
       from: from.kind === 'party' ? partyName(from.party) : input.from,
@@ -34,9 +36,9 @@ export async function probe(world: World, input: Explain, signal: AbortSignal) {
       protocol,
       reachable,
       latencyMs: Math.round(latencyMs * 100) / 100,
-      ...(code === 'OPEN' ? {} : { error: inWords(code, protocol) }),
+      ...(code === 'OPEN' ? {} : { error: inWords(code, { protocol, heard }) }),
       expected: explained.verdict,
-      agreesWithModel: agrees(code, { explained, known, protocol }),
+      agreesWithModel: agrees(code, { explained, known, protocol, heard }),
       reason: explained.reason,
     },
   };
@@ -81,23 +83,46 @@ interface Expectation {
   /** Whether it is one of ours that is dialled: beyond this network others may refuse as well. */
   readonly known: boolean;
   readonly protocol: 'tcp' | 'udp';
+  /** Of what was refused: whether somebody listens there; undefined where this node can not tell. */
+  readonly heard: boolean | undefined;
 }
 
 /** Null where the attempt tells nothing of policies. */
-function agrees(code: string, { explained: { verdict, path }, known, protocol }: Expectation): boolean | null {
-  const answered = code === 'OPEN' || code === 'ECONNREFUSED';
+function agrees(code: string, { explained: { verdict, path }, known, protocol, heard }: Expectation): boolean | null {
   // No such port, or no healthy endpoint: it is the virtual IP that refuses.
   if (path[0]?.step === 'service' && path[0].verdict === 'deny') return code !== 'OPEN';
-  if (answered) return verdict === 'allow';
+  if (code === 'OPEN') return verdict === 'allow';
+  // A reset comes from a policy, or from a port where nobody listens; who listens is not what a reset comes from.
+  if (code === 'ECONNREFUSED' && protocol === 'tcp') return verdict === 'deny' ? true : heard === true ? false : null;
+  if (code === 'ECONNREFUSED') return verdict === 'allow';
   if (FORBIDDEN.has(code)) return verdict === 'deny' ? true : known ? false : null;
   if (code !== 'SILENT') return null;
   if (protocol === 'udp') return verdict === 'allow' ? true : null;
   return known ? verdict === 'deny' : null;
 }
 
-function inWords(code: string, protocol: string): string {
+/** Behind a virtual IP every endpoint has to. */
+async function listens(world: World, { to, input }: { to: End; input: Explain }, signal: AbortSignal): Promise<boolean | undefined> {
+  const ends = to.kind === 'party' ? [{ party: to.party, port: targetOf(world, to, input).port }] : endpointsAt(world, to.service, input);
+  const heard = await Promise.all(
+    ends.map(async ({ party, port }) => {
+      if (party.kind === 'host') return await world.isListening({ netns: undefined, port }, signal);
+      const workload = party.kind === 'workload' ? world.desired.workloads.get(recordKey('workloads', party.workload)) : undefined;
+      return workload?.node === world.node.id ? await world.isListening({ netns: netnsOf(workload.id), port }, signal) : undefined;
+    }),
+  );
+  return heard.includes(undefined) || heard.length === 0 ? undefined : heard.every((one) => one === true);
+}
+
+function endpointsAt(world: World, service: Service, { port, protocol }: Explain): { party: Party; port: number }[] {
+  const servicePort = service.ports.find((candidate) => candidate.protocol === protocol && (candidate.port === port || candidate.name === port))?.port;
+  const healthy = world.endpointsOf(service).filter((endpoint) => endpoint.healthy);
+  return healthy.flatMap((endpoint) => endpoint.ports.filter((at) => at.servicePort === servicePort && at.protocol === protocol).map((at) => ({ party: partyOf(world, endpoint), port: at.port })));
+}
+
+function inWords(code: string, { protocol, heard }: Pick<Expectation, 'protocol' | 'heard'>): string {
   if (code === 'SILENT') return protocol === 'udp' ? 'sent, and neither answered nor refused' : 'no answer in time';
-  if (code === 'ECONNREFUSED') return 'refused: nobody listens on that port (ECONNREFUSED)';
+  if (code === 'ECONNREFUSED') return `refused${heard === true ? ' on the way, for somebody listens there' : heard === false ? ': nobody listens there' : ''} (ECONNREFUSED)`;
   if (FORBIDDEN.has(code)) return `forbidden on the way (${code})`;
   return code;
 }

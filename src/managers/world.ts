@@ -86,6 +86,8 @@ export interface World {
   tryConnection(target: ConnectionAttempt, signal: AbortSignal): Promise<{ readonly code: string; readonly latencyMs: number }>;
   /** Newest first; `count` is how many match, before the limit. */
   flows(query: FlowQuery): { readonly flows: readonly ToldFlow[]; readonly count: number };
+  /** Whether anybody listens on that TCP port in the network namespace of a workload of this node. */
+  isListening(at: Pick<ConnectionAttempt, 'netns' | 'port'>, signal: AbortSignal): Promise<boolean>;
   health(): NodeHealth;
   /** In words; undefined for an endpoint that is healthy. */
   whyUnhealthy(service: Service, endpoint: Endpoint): string | undefined;

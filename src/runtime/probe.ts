@@ -25,3 +25,10 @@ export async function tryConnection({ netns, ip, port, protocol }: ProbeTarget, 
   const { stdout } = await run(argv, { signal, timeoutMs: TIMEOUT_MS[protocol] + 5000 });
   return attempt.parse(JSON.parse(stdout));
 }
+
+/** Whether any socket of that network namespace would take a TCP connection to the port. */
+export async function isListening({ netns, port }: Pick<ProbeTarget, 'netns' | 'port'>, signal: AbortSignal): Promise<boolean> {
+  const ss: Argv = ['ss', '--tcp', '--listening', '--no-header', '--numeric', 'sport', '=', `:${port}`];
+  const { stdout } = await run(netns === undefined ? ss : ['nsenter', `--net=/run/netns/${netns}`, ...ss], { signal });
+  return stdout.trim() !== '';
+}

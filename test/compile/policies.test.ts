@@ -71,7 +71,6 @@ test('a range without its holes holds each address that is in the range and in n
       const left = withoutHoles({ cidr: block, except });
       const wanted = contains(block, ip) && !except.some((hole) => contains(hole, ip));
       assert.equal(left.filter((part) => contains(part, ip)).length, wanted ? 1 : 0);
-      assert.ok(!left.some((part) => part.endsWith('/0')) || except.every((hole) => hole.endsWith('/0') === false));
     }),
   );
 });
@@ -83,7 +82,7 @@ const peer = fc.oneof(
   fc.record({ namespaceSelector: fc.oneof(fc.constant({}), fc.constant({ team: 'red' })) }),
   fc.constantFrom({ cidr: '10.200.0.0/16', except: ['10.200.1.0/26'] }, { entity: 'host' as const }),
 );
-const ruleOf = <Side extends 'from' | 'to'>(side: Side) => fc.record({ [side]: fc.array(peer, { minLength: 1, maxLength: 2 }), port: fc.constantFrom(80, 'http') }, { requiredKeys: [] });
+const ruleOf = (side: 'from' | 'to') => fc.record({ [side]: fc.array(peer, { minLength: 1, maxLength: 2 }), port: fc.constantFrom(80, 'http') }, { requiredKeys: [] });
 const policyForm = fc.record({ selector, mode: fc.constantFrom('enforce', 'audit'), ingress: fc.array(ruleOf('from'), { maxLength: 2 }), egress: fc.array(ruleOf('to'), { maxLength: 2 }) }, { requiredKeys: ['selector'] });
 
 const step = fc.oneof(

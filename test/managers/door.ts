@@ -50,6 +50,7 @@ export async function openDoor({ clusterIp = '10.201.0.0/16', flows = () => ({ f
     observed: observed.state,
     endpointsOf: createEndpointCache(view.state, observed.state).endpointsOf,
     processesAllowed: true,
+    isListening: async () => true,
     tryConnection: async () => ({ code: 'OPEN', latencyMs: 0.5 }),
     isOwnAddress: (ip) => ip === '10.200.1.1',
     allocations: (range) => view.allocations(range),
