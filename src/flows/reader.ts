@@ -33,6 +33,7 @@ export async function openReader({ directory, uid, onLine, onConnected, onLost }
   // ulogd stands in it and needs no way to it, so another user gets past the directory above.
   await chmod(directory, uid === undefined ? 0o700 : 0o711);
   await writeFile(join(directory, 'ulogd.conf'), ulogdConfig());
+  await chmod(join(directory, 'ulogd.conf'), 0o644);
   let current: Socket | undefined;
   const server = createServer((socket) => {
     current?.destroy();
@@ -72,13 +73,14 @@ export async function openReader({ directory, uid, onLine, onConnected, onLost }
   };
 }
 
-/**
- * To listen to the kernel it needs this one capability. The outer setpriv's order to die with us is lost with a change of rights.
- */
+/** No group of the machine may have the number of the uid, but one might: it gets nogroup. */
+const NOGROUP = 65_534;
+
+/** To listen to the kernel it needs this one capability. The outer setpriv's order to die with us is lost with a change of rights. */
 function rights(uid: number | undefined): string[] {
   const keep = ['--bounding-set', '-all,+net_admin', '--no-new-privs', '--pdeathsig', 'KILL', '--'];
   if (uid === undefined) return ['setpriv', '--inh-caps', '-all', ...keep];
-  return ['setpriv', `--reuid=${uid}`, `--regid=${uid}`, '--clear-groups', '--inh-caps', '-all,+net_admin', '--ambient-caps', '-all,+net_admin', ...keep];
+  return ['setpriv', `--reuid=${uid}`, `--regid=${NOGROUP}`, '--clear-groups', '--inh-caps', '-all,+net_admin', '--ambient-caps', '-all,+net_admin', ...keep];
 }
 
 /** A file that a dead agent left is in the way; no other agent lives with this state directory. */

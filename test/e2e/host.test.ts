@@ -6,6 +6,7 @@ import { openMachine, type Machine, type RunningAgent } from './fixture-machine.
 
 const WORKLOAD_UID = 64_001;
 const PROXY_UID = 64_180;
+const ULOGD_UID = 64_181;
 const CONFIG = `workloads: {process: {enabled: true, uid: ${WORKLOAD_UID}}}`;
 const STATE = '/var/lib/clawnode';
 
@@ -127,6 +128,23 @@ for (const backend of ['nft', 'legacy'] as const) {
       // A caller that is gone before it could be looked up stays unknown; this one waited for its workload.
       assert.match(lines[0].peer, /^uid 0 clawnode\.js\[\d+\]$/);
       assert.equal((await machine.output(['stat', '-c', '%a %u', `${STATE}/audit.log`])).trim(), '600 0');
+    });
+
+    test('ulogd has its own uid and the one right to listen to the kernel, and proves that it is heard', async () => {
+      const [pid = ''] = (await machine.output(['pgrep', '-x', 'ulogd'])).split('\n');
+      const status = await machine.output(['cat', `/proc/${pid}/status`]);
+      const field = (name: string): string => new RegExp(`^${name}:\\t(.*)$`, 'm').exec(status)?.[1] ?? '';
+      assert.equal(field('Uid'), `${ULOGD_UID}\t${ULOGD_UID}\t${ULOGD_UID}\t${ULOGD_UID}`);
+      assert.equal(field('Gid'), '65534\t65534\t65534\t65534');
+      assert.equal(field('Groups').trim(), '');
+      // Bit 12 is CAP_NET_ADMIN.
+      for (const set of ['CapPrm', 'CapEff', 'CapBnd']) assert.equal(field(set), '0000000000001000', set);
+      assert.equal(field('NoNewPrivs'), '1');
+      let told = '';
+      for (const deadline = performance.now() + 15_000; !told.includes('"auditWorks":true') && performance.now() < deadline; await sleep(100)) {
+        told = JSON.stringify(await machine.invoke('network.flows'));
+      }
+      assert.match(told, /"auditWorks":true/);
     });
 
     test('keeps its rules where those of the machine are, and nowhere else', async () => {
