@@ -4,12 +4,7 @@ import { WORKLOAD_INTERFACE_PREFIX, type Node } from '../model/node.ts';
 import type { Workload } from '../model/workload.ts';
 import type { NamespaceOwner, NodeNetwork, WorkloadLink } from './kernel-state.ts';
 
-/** One link per workload that the store places on this node, also while it starts, stops or has ended. */
-export function compileLinks(node: Node, workloads: Iterable<Workload>): WorkloadLink[] {
-  return linksCompiler(node)(workloads);
-}
-
-/** The same again and again: the link of a workload that did not change stays the same object. */
+/** One link per workload that the store places on this node, also while it starts, stops or has ended. That of a workload which did not change stays the same object. */
 export function linksCompiler(node: Node): (workloads: Iterable<Workload>) => WorkloadLink[] {
   const { prefix } = bounds(node.subnet);
   const known = new WeakMap<Workload, WorkloadLink>();

@@ -1,6 +1,6 @@
 /** Brings each workload of this node to where its record wants it: linked and running, or stopped and gone. One act per workload at a time. */
 import type { Logger } from 'pino';
-import { compileLinks, netnsOf } from '../compile/links.ts';
+import { linksCompiler, netnsOf } from '../compile/links.ts';
 import type { ConntrackFlush, WorkloadLink } from '../compile/kernel-state.ts';
 import { ClawError, toClawError } from '../errors.ts';
 import type { DesiredView } from '../managers/desired-view.ts';
@@ -67,6 +67,7 @@ const REMEMBERED = 1000;
 
 export function startWorkloadController(options: WorkloadControllerOptions): WorkloadController {
   const { node, view, observed, runtime, joined, links, conntrack, drains, loop, logger } = options;
+  const linksOf = linksCompiler(node);
   const ended = new AbortController();
   const acts = new Map<string, Promise<void>>();
   /** Those that only wait until their connections have ended, for an hour perhaps: others go on meanwhile. */
@@ -83,7 +84,7 @@ export function startWorkloadController(options: WorkloadControllerOptions): Wor
   };
 
   const start = async (workload: Workload): Promise<void> => {
-    const [link] = compileLinks(node, [workload]);
+    const [link] = linksOf([workload]);
     if (link === undefined) return;
     // Its rules are proven before it has a network at all: a machine that has just booted holds no rule of ours, and would let everything pass.
     const { enforced, reason } = await loop.programmed(view.modRevision(recordKey('workloads', workload)), ended.signal);
@@ -122,7 +123,7 @@ export function startWorkloadController(options: WorkloadControllerOptions): Wor
     await drained(workload);
     if (workload.runtime === 'process') await runtime.stop(id, { graceMs: STOP_GRACE_MS }, ended.signal);
     else await joined.stop(workload, { graceMs: STOP_GRACE_MS }, ended.signal);
-    const [link] = compileLinks(node, [workload]);
+    const [link] = linksOf([workload]);
     if (link !== undefined) await links.remove(link, ended.signal);
     // Its address may belong to somebody else soon, and must not inherit its connections.
     await conntrack.flush([{ type: 'address', ip: workload.ip }], ended.signal);
@@ -245,7 +246,7 @@ export function startWorkloadController(options: WorkloadControllerOptions): Wor
       await waitUntil(() => (startedIds.has(id) || observed.state.workloads.get(id)?.state === 'failed' ? true : undefined), signal);
     },
     removed: (id, signal) => waitUntil(() => removedAt.get(id), signal),
-    settledLinks: () => compileLinks(node, view.state.workloads.values()).filter(({ id, owner }) => isSettled(id) && (owner === 'own' || isObservedRunning(id))),
+    settledLinks: () => linksOf(view.state.workloads.values()).filter(({ id, owner }) => isSettled(id) && (owner === 'own' || isObservedRunning(id))),
     repairLink: async (link, signal) => {
       if (!isSettled(link.id)) return;
       if (!(await links.list()).netns.includes(link.netns)) {

@@ -29,9 +29,9 @@ test('a table of verdicts, with the reason of each, from a file of YAML', async 
   assert.deepEqual({ exitCode, stderr }, { exitCode: 0, stderr: '' });
   assert.equal(
     stdout,
-    `FROM           TO          PORT      VERDICT  REASON
-default/web    default/db  tcp sql   allow    ingress[0] of policy default/db allows default/web on tcp 5432
-default/other  default/db  tcp 5432  deny     policy default/db isolates the ingress of default/db, and its only rule (tcp 5432 from workloads with app=web) does not allow default/other on tcp 5432
+    `FROM         TO          PORT      VERDICT  REASON
+default/web  default/db  tcp sql   allow    ingress[0] of policy default/db allows default/web on tcp 5432
+other        db          tcp 5432  deny     policy default/db isolates the ingress of default/db, and its only rule (tcp 5432 from workloads with app=web) does not allow default/other on tcp 5432
 
 1 allowed, 1 denied
 `,

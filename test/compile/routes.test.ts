@@ -7,7 +7,8 @@ import { compileRoutes } from '../../src/compile/routes.ts';
 import { staleUdpFlows, udpFlows } from '../../src/compile/udp-flows.ts';
 import { cidr } from '../../src/model/address.ts';
 import { ranges } from '../../src/model/node.ts';
-import { aService, aWorkload, desired, observed } from './state.ts';
+import type { Policy } from '../../src/model/policy.ts';
+import { aPolicy, aService, aWorkload, desired, observed } from './state.ts';
 
 const rule = { host: 'www.example.com', path: '/', service: 'web' };
 
@@ -40,6 +41,21 @@ test('a rule without its service, or with a UDP one, leads nowhere; a tls ingres
       ['/udp', 0],
     ],
   );
+});
+
+test('what policies do not admit the proxy to is no target; where nothing is left, the route is refused', () => {
+  const workloads = [aWorkload({ id: '0000000a' }), aWorkload({ name: 'v', id: '0000000b', ip: '10.200.1.3', labels: { app: 'web', closed: 'yes' } })];
+  const services = [aService({ selector: { app: 'web' } }), aService({ name: 'fixed', endpoints: [{ ip: '192.0.2.1' }], clusterIp: '10.201.0.2' })];
+  const ingresses = [{ rules: [rule, { ...rule, path: '/fixed', service: 'fixed' }] }];
+  const routesWith = (policies: readonly Policy[]) => {
+    const state = desired({ services, workloads, ingresses, policies });
+    return compileRoutes(state, endpointLookup(state, observed(workloads))).map(({ path, targets, refused }) => [path, targets.map(({ ip }) => ip).join(' '), refused]);
+  };
+  const closed = aPolicy({ selector: { closed: 'yes' }, ingress: [] });
+  assert.deepEqual(routesWith([closed]), [['/', '10.200.1.2', undefined], ['/fixed', '192.0.2.1', undefined]]);
+  const all = aPolicy({ name: 'all', ingress: [] });
+  assert.deepEqual(routesWith([all])[0], ['/', '', true]);
+  assert.deepEqual(routesWith([all, aPolicy({ name: 'in', ingress: [{ from: { entity: 'ingress' } }] })])[0], ['/', '10.200.1.3 10.200.1.2', undefined]);
 });
 
 test('of two ingresses with the same host and path the older one answers, whatever their order', () => {

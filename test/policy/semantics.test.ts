@@ -218,10 +218,10 @@ test('the whole matrix goes from each workload to each declared port, itself too
   assert.deepEqual(denied, ['default/web default/db tcp/5432', 'default/api default/db tcp/5432', 'shop/web default/db tcp/5432']);
 });
 
-test('answers come in the order of the probes, with the port as it was asked for', () => {
+test('answers come in the order of the probes, in the words in which they were asked', () => {
   const probes = [{ from: 'web', to: 'api', port: 'http' }, { from: '10.200.1.1', to: 'default/api', port: 80 }, { from: 'api', to: '9.9.9.9', port: 53, protocol: 'udp' as const }];
   assert.deepEqual(
     simulate({ ...over(), probes }).map(({ from, to, port, protocol }) => [from, to, port, protocol]),
-    [['default/web', 'default/api', 'http', 'tcp'], ['default/web', 'default/api', 80, 'tcp'], ['default/api', '9.9.9.9', 53, 'udp']],
+    [['web', 'api', 'http', 'tcp'], ['10.200.1.1', 'default/api', 80, 'tcp'], ['api', '9.9.9.9', 53, 'udp']],
   );
 });
