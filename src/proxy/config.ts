@@ -42,6 +42,10 @@ export const proxyConfig = z.strictObject({
   controlSocket: socketPath.describe('Where the agent talks to the proxy; mode 0600'),
   listen: z.array(listenAddress).min(1).describe('Where clients are served; port 0 takes any free one'),
   routesFile: z.string().startsWith('/').optional().describe('The last snapshot; with it the proxy listens only once it has routes'),
+  sibling: z
+    .strictObject({ controlSocket: socketPath, yields: z.boolean().describe('Whether this one waits when both start at once') })
+    .optional()
+    .describe('Another proxy on the same sockets: this one serves only while that one does not'),
   trustedProxies: z.array(cidr).default([]).describe('Peers whose Forwarded and X-Forwarded-* headers are believed'),
   forbiddenRanges: z.array(cidr).describe('Ranges that are never dialled, such as the virtual IPs'),
   dialLoopback: z.boolean().default(false).describe('Whether 127.0.0.0/8 may be dialled; only tests set it'),

@@ -12,6 +12,8 @@ export interface ProxyHealth {
   readonly version: number | null;
   /** `host:port` or a socket's path. */
   readonly listening: readonly string[];
+  /** Has its routes and waits until its sibling no longer serves. */
+  readonly standby: boolean;
   /** Requests since the start. */
   readonly requests: number;
   /** Requests running now. */

@@ -9,6 +9,7 @@ import { createEndpointRegistry } from './endpoints.ts';
 import { openFront, type Front } from './front.ts';
 import { readRoutesFile } from './routes-file.ts';
 import { createLiveRoutes } from './routes.ts';
+import { waitForTurn } from './standby.ts';
 
 try {
   await serve(parseProxyConfig(process.argv[2]));
@@ -36,11 +37,13 @@ async function serve(config: ProxyConfig): Promise<void> {
   const endpoints = createEndpointRegistry(config.limits);
   const routes = createLiveRoutes(endpoints, createDialGuard(config));
   let front: Front | undefined;
+  let standby = false;
   const health = (): ProxyHealth => ({
     pid: process.pid,
     startedAt,
     version: routes.version() ?? null,
     listening: front?.listening() ?? [],
+    standby,
     ...(front?.counters() ?? { requests: 0, active: 0, connections: 0 }),
     routes: routes.table().size,
     endpoints: endpoints.size(),
@@ -53,6 +56,11 @@ async function serve(config: ProxyConfig): Promise<void> {
     if (config.routesFile !== undefined) {
       await readRoutesFile(config.routesFile, routes, log);
       await Promise.race([routes.arrived(), aborted(stopping.signal)]);
+    }
+    if (config.sibling !== undefined && !stopping.signal.aborted) {
+      standby = true;
+      await waitForTurn(config.sibling, stopping.signal);
+      standby = false;
     }
     if (stopping.signal.aborted) return;
     front = await openFront({

@@ -32,7 +32,7 @@ export interface ConfinedProxyOptions {
   readonly logger: Logger;
 }
 
-/** Two processes that serve on the same sockets. Neither needs the other. */
+/** Two processes with the same sockets. One serves and the other stands by. */
 const WORKERS = ['1', '2'] as const;
 const RESPAWN = fileURLToPath(new URL('respawn.sh', import.meta.url));
 
@@ -68,9 +68,10 @@ export async function openConfinedProxy(options: ConfinedProxyOptions): Promise<
     return done;
   };
   const hold = (): Promise<void> => inTurn(holdNow);
-  const workers = places.map((place) => {
+  const workers = places.map((place, index) => {
     const { controlSocket } = place;
-    const config = { controlSocket, listen, routesFile, forbiddenRanges: options.forbiddenRanges };
+    const sibling = { controlSocket: places[1 - index]?.controlSocket, yields: index > 0 };
+    const config = { controlSocket, listen, routesFile, sibling, forbiddenRanges: options.forbiddenRanges };
     const start = async (): Promise<void> => {
       await startConfinedProcess(
         {

@@ -3,11 +3,11 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { ClawError } from '../errors.ts';
 import type { Route } from '../model/route-snapshot.ts';
-import type { ProxyWorker } from './proxy-worker.ts';
+import { isReady, type ProxyWorker } from './proxy-worker.ts';
 import { snapshotText, type RouteFile } from './route-file.ts';
 
 export interface IngressProxyOptions {
-  /** All serve on the same sockets, so that one is there when another dies. */
+  /** All have the same sockets. One serves and another stands by, so that it is there when the first dies. */
   readonly workers: readonly ProxyWorker[];
   readonly routeFile: RouteFile;
   readonly port: number;
@@ -26,7 +26,7 @@ export interface IngressProxyOptions {
 }
 
 export interface IngressProxy {
-  /** Makes every worker serve these routes, starting those that do not run; when all serve them already, nothing is done. */
+  /** Gives every worker these routes, starting those that do not run; when all have them already, nothing is done. */
   feed(routes: readonly Route[], signal: AbortSignal): Promise<void>;
   status(): { readonly port: number; readonly running: boolean; readonly published?: string; readonly reason?: string };
   /** Stops watching; the proxy goes on. */
@@ -102,7 +102,7 @@ export function createIngressProxy(options: IngressProxyOptions): IngressProxy {
       const lost = workers.filter((_, index) => {
         const health = found[index];
         // One that was started again without the agent has its routes from the file.
-        if (health === undefined || health.listening.length === 0 || health.version !== watched.version) return true;
+        if (health === undefined || !isReady(health) || health.version !== watched.version) return true;
         if (health.pid !== watched.pids[index]) logger.warn({ worker: workers[index]?.name, pid: watched.pids[index] }, 'the ingress proxy was started again');
         watched.pids[index] = health.pid;
         return false;

@@ -20,13 +20,15 @@ export interface ProxyHealth {
   readonly pid: number;
   readonly version: number | null;
   readonly listening: readonly string[];
+  /** Ready to serve as soon as the other one no longer does. */
+  readonly standby: boolean;
 }
 
 export interface ProxyWorker {
   readonly name: string;
   /** Undefined while nobody answers: nobody listens or it is just ending. Throws ClawError `TIMEOUT` for one that hangs. */
   look(signal: AbortSignal): Promise<ProxyHealth | undefined>;
-  /** Makes it serve this snapshot, starting or replacing it if need be. Gives its pid. Throws ClawError `PROCESS_FAILED` or `TIMEOUT`. */
+  /** Makes it serve this snapshot or stand by with it, starting or replacing it if need be. Gives its pid. Throws ClawError `PROCESS_FAILED` or `TIMEOUT`. */
   serve(snapshot: string, signal: AbortSignal): Promise<number>;
   /** Ends it; the next `serve` starts another one. */
   stop(graceMs: number): Promise<void>;
@@ -46,7 +48,7 @@ const FEED_TIMEOUT_MS = 5000;
 /** After so many unanswered looks in a row it is taken for hung and replaced. */
 const MOST_UNANSWERED = 3;
 
-const health = z.object({ pid: z.int(), version: z.int().nullable(), listening: z.array(z.string()) });
+const health = z.object({ pid: z.int(), version: z.int().nullable(), listening: z.array(z.string()), standby: z.boolean() });
 const applied = z.object({ version: z.int(), refused: z.array(z.object({ reason: z.string() })) });
 
 export function createProxyWorker(options: ProxyWorkerOptions, logger: Logger): ProxyWorker {
@@ -104,8 +106,8 @@ export function createProxyWorker(options: ProxyWorkerOptions, logger: Logger): 
     }
     const { refused } = applied.parse(await call({ method: 'PUT', path: '/v1/routes', body: snapshot, timeoutMs: FEED_TIMEOUT_MS }, signal));
     for (const { reason } of refused) logger.error({ reason }, 'the ingress proxy refused a route');
-    // With its first routes it begins to listen.
-    return (await lookUntil(({ listening }) => listening.length > 0, signal)).pid;
+    // With its first routes it begins to listen, or waits for its turn.
+    return (await lookUntil(isReady, signal)).pid;
   };
 
   return {
@@ -126,6 +128,11 @@ export function createProxyWorker(options: ProxyWorkerOptions, logger: Logger): 
     lastWords: options.lastWords,
     close: () => client.destroy(),
   };
+}
+
+/** Whether it serves, or will when it is needed. */
+export function isReady({ listening, standby }: ProxyHealth): boolean {
+  return listening.length > 0 || standby;
 }
 
 function codeOf(error: unknown): unknown {

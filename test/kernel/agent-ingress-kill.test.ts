@@ -68,6 +68,16 @@ test('everything of the ingress at once, the holder too: the agent opens the soc
   });
 });
 
+test('a worker that hangs, without an agent: the one that stood by takes over, and connections wait until then', async () => {
+  await withAgent(complete);
+  for (const { pid } of (await listProcesses()).filter(isProxy)) {
+    process.kill(pid, 'SIGSTOP');
+    const { status } = await get('127.0.0.1', PORT);
+    process.kill(pid, 'SIGCONT');
+    assert.equal(status, 200);
+  }
+});
+
 test('a worker that is started again listens only once it has routes, the changed ones too', async () => {
   await withAgent(async () => {
     await complete();

@@ -87,9 +87,9 @@ test('a hung proxy delays no service, is told, and is replaced', async () => {
     assert.equal((await get('www.example.com')).body, 'web /');
     assert.equal((await get('second.example.com')).body, 'web /');
   });
-  // The other worker has served all the while.
+  // The one that stood by serves meanwhile.
   await until('the hung one is gone', async () => assert.ok(!(await processesRunning('proxy/main.ts')).includes(hung)));
-  await until('its successor serves', async () => assert.deepEqual((await agent.invoke('network.status'))['warnings'] ?? [], []));
+  await until('its successor serves', async () => assert.doesNotMatch(String((await agent.invoke('network.status'))['warnings']), /ingress proxy/));
 });
 
 test('no request fails while rules change and while the agent restarts', async () => {
