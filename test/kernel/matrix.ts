@@ -167,7 +167,8 @@ function rawSctp(netns: string): Prober {
 function changer(agent: TestAgent, workloads: NonNullable<MatrixOptions['workloads']>): Matrix['become'] {
   let now: MatrixState = { namespaces: {}, workloads: {}, policies: [] };
   const enforced = async (command: string, params: object): Promise<void> => {
-    assert.equal((await agent.invoke(command, params)).enforced, true, command);
+    const answer = await agent.invoke(command, params);
+    assert.equal(answer.enforced, true, `${command} ${JSON.stringify(params)} is answered with ${JSON.stringify(answer)}`);
   };
   return async (state) => {
     const before = now;
