@@ -4,13 +4,13 @@ import { after, before, describe, test } from 'node:test';
 import { closeEverything, openTestAgent } from './agent-fixture.ts';
 import { EGRESS, BEYOND } from './kubernetes-situations-egress.ts';
 import { overOther, TCP, type Situation, type Step } from './kubernetes-situations.ts';
+import { PROTOCOLS } from './matrix-workload.ts';
 import { NAMESPACES, openMatrix, REFUSED, WORKLOADS, type Cell, type Matrix } from './matrix.ts';
 import { enterNamespace } from './namespace.ts';
 
 const PORTS = [80, 81, 82];
 const KEYS = WORKLOADS.map(({ namespace, name }) => `${namespace}/${name}`);
-const protocols = ['tcp', 'udp', 'sctp'] as const;
-const ports = PORTS.flatMap((port) => protocols.map((protocol) => ({ name: `serve-${port}-${protocol}`, port, protocol })));
+const ports = PORTS.flatMap((port) => PROTOCOLS.map((protocol) => ({ name: `serve-${port}-${protocol}`, port, protocol })));
 let matrix: Matrix;
 
 before(async () => {
@@ -52,7 +52,7 @@ async function check({ policies, labels = {}, expect }: Step): Promise<void> {
 }
 
 function cellsOf(what: string): Cell[] {
-  const protocol = protocols.find((each) => what.startsWith(`${each}/`)) ?? assert.fail(what);
+  const protocol = PROTOCOLS.find((each) => what.startsWith(`${each}/`)) ?? assert.fail(what);
   const port = Number(what.slice(protocol.length + 1));
   return KEYS.flatMap((from) => KEYS.map((to) => ({ from, to, protocol, port })));
 }

@@ -3,13 +3,14 @@ import { z } from 'zod';
 
 export const CONTROL_PORT = 7999;
 
-export type Protocol = 'tcp' | 'udp' | 'sctp';
+export const PROTOCOLS = ['tcp', 'udp', 'sctp'] as const;
+export type Protocol = (typeof PROTOCOLS)[number];
 
 export interface Target {
   readonly protocol: Protocol;
   readonly ip: string;
   readonly port: number;
-  /** Who should answer. */
+  /** What the answer should begin with. */
   readonly name: string;
 }
 
@@ -44,7 +45,7 @@ async function program(control: string, name: string, ...listen: string[]): Prom
     }
   }
 
-  const heard = (text: string, target: Target): string => (text === target.name ? 'answered' : `answered by ${text}`);
+  const heard = (text: string, target: Target): string => (text.split(' ')[0] === target.name ? 'answered' : `answered by ${text}`);
   const errno = (error: Error): string => ('code' in error ? String(error.code) : error.message);
 
   const overTcp = (target: Target): Promise<string> =>

@@ -8,7 +8,7 @@ import { connect, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
 import { start } from '../../src/drivers/exec.ts';
 import { until, type TestAgent } from './agent-fixture.ts';
-import { CONTROL_PORT, matrixCommand, outcomes, type Protocol, type Target } from './matrix-workload.ts';
+import { CONTROL_PORT, matrixCommand, outcomes, PROTOCOLS, type Protocol, type Target } from './matrix-workload.ts';
 
 export const NAMESPACES = ['x', 'y', 'z'] as const;
 export const WORKLOADS = NAMESPACES.flatMap((namespace) => ['a', 'b', 'c'].map((name) => ({ namespace, name })));
@@ -103,7 +103,7 @@ export async function openMatrix(agent: TestAgent, { served, workloads = WORKLOA
     await Promise.all([...new Set(probers.values())].map((prober) => prober.close()));
   };
   await until('all servers of the matrix answer', async () => {
-    const cells = workloads.flatMap(({ namespace, name }) => served.flatMap((port) => (['tcp', 'udp', 'sctp'] as const).map((protocol) => ({ from: `${namespace}/${name}`, to: `${namespace}/${name}`, protocol, port }))));
+    const cells = workloads.flatMap(({ namespace, name }) => served.flatMap((port) => PROTOCOLS.map((protocol) => ({ from: `${namespace}/${name}`, to: `${namespace}/${name}`, protocol, port }))));
     assert.deepEqual(new Set(await probe(cells)), new Set(['answered']));
   });
   return { ips, become: changer(agent, workloads), probe, close };
