@@ -15,7 +15,7 @@ import { openMatrix, REFUSED, WORKLOADS, type Cell, type Matrix, type MatrixStat
 import { enterNamespace } from './namespace.ts';
 
 const SERVED = [80, 81, 82, 8080];
-const DURATION_MS = Number(process.env['POLICY_RANDOM_MS'] ?? 25_000);
+const DURATION_MS = Number(process.env['POLICY_RANDOM_MS'] ?? 15_000);
 /** However slow the machine is, so many states must be asked about. */
 const FEWEST_STATES = 20;
 /** More than the fastest machine gets through meanwhile. */
