@@ -1,6 +1,7 @@
 /** Makes the kernel's ipsets of ours (`CLAW-`) match the desired ones; it never touches a set of another name. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { IpsetState } from '../compile/kernel-state.ts';
-import { run } from './exec.ts';
+import { ProcessError, run } from './exec.ts';
 
 export interface IpsetDriver {
   /**
@@ -9,7 +10,7 @@ export interface IpsetDriver {
    * call then reads the kernel again.
    */
   apply(desired: readonly IpsetState[], signal?: AbortSignal): Promise<{ readonly written: number }>;
-  /** Destroys sets of ours that are not desired. Call it once no rule refers to them: the kernel refuses it before. */
+  /** Destroys sets of ours that are not desired. Call it once no rule refers to them: else it waits for about a second and fails. */
   prune(desired: readonly IpsetState[], signal?: AbortSignal): Promise<{ readonly written: number }>;
   /** Says in words which sets of ours others destroyed or emptied, without writing; nothing while the next call would read the kernel anyway. */
   check(signal?: AbortSignal): Promise<readonly string[]>;
@@ -20,6 +21,8 @@ export interface IpsetDriver {
 }
 
 const OWN_SET_PREFIX = 'CLAW-';
+/** The last of the waits, each twice the one before, for the kernel to let go of sets: seconds only where it is very busy. */
+const LONGEST_RELEASE_MS = 640;
 
 type Programmed = ReadonlyMap<string, IpsetState>;
 
@@ -59,12 +62,23 @@ export function openIpset({ onRepaired }: IpsetOptions = {}): IpsetDriver {
     return result;
   }
 
-  function prune(desired: readonly IpsetState[], signal?: AbortSignal): Promise<{ written: number }> {
+  async function prune(desired: readonly IpsetState[], signal?: AbortSignal): Promise<{ written: number }> {
     const wanted = new Set(desired.map(({ name }) => name));
-    return change((held) => {
-      const stale = [...held.keys()].filter((name) => !wanted.has(name));
-      return { lines: stale.map((name) => `destroy ${name}`), after: new Map([...held].filter(([name]) => wanted.has(name))) };
-    }, signal);
+    const destroy = (): Promise<{ written: number }> =>
+      change((held) => {
+        const stale = [...held.keys()].filter((name) => !wanted.has(name));
+        return { lines: stale.map((name) => `destroy ${name}`), after: new Map([...held].filter(([name]) => wanted.has(name))) };
+      }, signal);
+    // nf_tables takes rules out at once, but what they held it lets go of in its own time, after the commit was answered.
+    for (let waitMs = 5; waitMs <= LONGEST_RELEASE_MS; waitMs *= 2) {
+      try {
+        return await destroy();
+      } catch (error) {
+        if (!(error instanceof ProcessError) || !error.stderr.includes('in use by a kernel component')) throw error;
+        await sleep(waitMs, undefined, signal === undefined ? {} : { signal });
+      }
+    }
+    return destroy();
   }
 
   return {

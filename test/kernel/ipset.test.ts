@@ -3,6 +3,7 @@ import { strict as assert } from 'node:assert';
 import { before, test } from 'node:test';
 import type { IpsetState } from '../../src/compile/kernel-state.ts';
 import { openIpset } from '../../src/drivers/ipset.ts';
+import { openRestoreProcess } from '../../src/drivers/iptables-restore.ts';
 import { enterNamespace, stdoutOf } from './namespace.ts';
 
 const HAIRPIN = 'hash:ip,port,ip family inet hashsize 1024 maxelem 65536';
@@ -65,6 +66,23 @@ test('a set that a rule refers to cannot be pruned, and the driver survives it',
   assert.deepEqual(await names(), ['foreign']);
   assert.deepEqual(await members('foreign'), ['192.0.2.0/24']);
   assert.deepEqual(await driver.removeAll(), { written: 0 });
+});
+
+test('a set is pruned as soon as the rule that named it has gone, though the kernel lets go of it a little later', async (context) => {
+  const driver = openIpset();
+  // A program that ends waits for the kernel; one that goes on does not.
+  const rules = openRestoreProcess({ argv: ['iptables-restore', '--noflush', '-v', '--wait'], onExit: () => undefined });
+  context.after(() => rules.close());
+  const rule = (name: string): string => `-A TURN -m set --match-set ${name} src,dst,dst -j ACCEPT\n`;
+  for (let turn = 0; turn < 50; turn += 1) {
+    const next = setOf(`CLAW-turn-${turn}`);
+    await driver.apply([next]);
+    await rules.commit(`*filter\n:TURN - [0:0]\n${rule(next.name)}COMMIT\n`, { timeoutMs: 10_000 });
+    await driver.prune([next]);
+    assert.deepEqual(await names(), [next.name, 'foreign']);
+  }
+  await stdoutOf('iptables', '-F', 'TURN');
+  await driver.removeAll();
 });
 
 test('ten thousand members are written at once', async () => {
