@@ -10,13 +10,13 @@ export interface IpsetDriver {
    * call then reads the kernel again.
    */
   apply(desired: readonly IpsetState[], signal?: AbortSignal): Promise<{ readonly written: number }>;
-  /** Destroys sets of ours that are not desired. Call it once no rule refers to them: else it waits for about a second and fails. */
+  /** Destroys sets of ours that are not desired. The kernel refuses it while a rule refers to one, and for a moment after the rule has gone. */
   prune(desired: readonly IpsetState[], signal?: AbortSignal): Promise<{ readonly written: number }>;
   /** Says in words which sets of ours others destroyed or emptied, without writing; nothing while the next call would read the kernel anyway. */
   check(signal?: AbortSignal): Promise<readonly string[]>;
   /** Forgets what is known to be programmed, so that the next call reads the kernel. */
   resync(): void;
-  /** Destroys every set of ours. */
+  /** Destroys every set of ours, once no rule refers to them; what the kernel does not let go of at once is waited for. */
   removeAll(signal?: AbortSignal): Promise<{ readonly written: number }>;
 }
 
@@ -62,23 +62,12 @@ export function openIpset({ onRepaired }: IpsetOptions = {}): IpsetDriver {
     return result;
   }
 
-  async function prune(desired: readonly IpsetState[], signal?: AbortSignal): Promise<{ written: number }> {
+  function prune(desired: readonly IpsetState[], signal?: AbortSignal): Promise<{ written: number }> {
     const wanted = new Set(desired.map(({ name }) => name));
-    const destroy = (): Promise<{ written: number }> =>
-      change((held) => {
-        const stale = [...held.keys()].filter((name) => !wanted.has(name));
-        return { lines: stale.map((name) => `destroy ${name}`), after: new Map([...held].filter(([name]) => wanted.has(name))) };
-      }, signal);
-    // nf_tables takes rules out at once, but what they held it lets go of in its own time, after the commit was answered.
-    for (let waitMs = 5; waitMs <= LONGEST_RELEASE_MS; waitMs *= 2) {
-      try {
-        return await destroy();
-      } catch (error) {
-        if (!(error instanceof ProcessError) || !error.stderr.includes('in use by a kernel component')) throw error;
-        await sleep(waitMs, undefined, signal === undefined ? {} : { signal });
-      }
-    }
-    return destroy();
+    return change((held) => {
+      const stale = [...held.keys()].filter((name) => !wanted.has(name));
+      return { lines: stale.map((name) => `destroy ${name}`), after: new Map([...held].filter(([name]) => wanted.has(name))) };
+    }, signal);
   }
 
   return {
@@ -97,9 +86,18 @@ export function openIpset({ onRepaired }: IpsetOptions = {}): IpsetDriver {
       programmed = undefined;
       resyncs += 1;
     },
-    removeAll(signal) {
+    async removeAll(signal) {
       this.resync();
-      return prune([], signal);
+      // nf_tables takes rules out at once, but what they held it lets go of in its own time, after the commit was answered.
+      for (let waitMs = 5; waitMs <= LONGEST_RELEASE_MS; waitMs *= 2) {
+        try {
+          return await prune([], signal);
+        } catch (error) {
+          if (!(error instanceof ProcessError) || !error.stderr.includes('in use by a kernel component')) throw error;
+          await sleep(waitMs, undefined, signal === undefined ? {} : { signal });
+        }
+      }
+      return await prune([], signal);
     },
   };
 }
