@@ -60,7 +60,7 @@ export interface Matrix {
 }
 
 /** What a policy's refusal looks like to the client. */
-export const REFUSED: Readonly<Record<Protocol, string>> = { tcp: 'EHOSTUNREACH', udp: 'EHOSTUNREACH', sctp: 'icmp-3-13' };
+export const REFUSED: Readonly<Record<Protocol, string>> = { tcp: 'ECONNREFUSED', udp: 'EHOSTUNREACH', sctp: 'icmp-3-13' };
 
 export interface MatrixOptions {
   /** Each workload serves these over each protocol. */
@@ -72,7 +72,7 @@ export interface MatrixOptions {
 
 /** Starts the workloads, and waits until all of them answer. */
 export async function openMatrix(agent: TestAgent, { served, workloads = WORKLOADS, others = [] }: MatrixOptions): Promise<Matrix> {
-  // The kernel sends one host only so many ICMP errors per second, and each refusal is one.
+  // The kernel sends one host only so many ICMP errors per second, and each refusal but that of TCP is one.
   writeFileSync('/proc/sys/net/ipv4/icmp_ratemask', '0');
   const listen = (['tcp', 'udp'] as const).flatMap((protocol) => served.map((port) => `${protocol}:${port}`));
   for (const name of new Set(workloads.map(({ namespace }) => namespace))) await agent.invoke('namespace.create', { name });
