@@ -50,9 +50,15 @@ function commandsFor(entry: ConntrackFlush): Argv[] {
 }
 
 async function deleteEntries(argv: Argv, signal: AbortSignal | undefined): Promise<void> {
-  const startedAt = performance.now();
-  const { exitCode, stderr } = await run(argv, { okExitCodes: [0, 1], ...(signal === undefined ? {} : { signal }) });
-  // Exit code 1 also stands for real failures; only this message tells that there was nothing to delete.
-  if (exitCode === 0 || stderr.includes('0 flow entries have been deleted')) return;
-  throw new ProcessError(argv, { exitCode, signal: null, stderr, durationMs: performance.now() - startedAt });
+  for (let attempt = 1; ; attempt += 1) {
+    const startedAt = performance.now();
+    const { exitCode, stderr } = await run(argv, { okExitCodes: [0, 1], ...(signal === undefined ? {} : { signal }) });
+    // Exit code 1 also stands for real failures; only this message tells that there was nothing to delete.
+    if (exitCode === 0 || stderr.includes('0 flow entries have been deleted')) return;
+    // It lists, then deletes, and stops at an entry that went by itself in between: those behind it are still there.
+    const overtaken = stderr.includes("such conntrack doesn't exist") && attempt < MOST_ATTEMPTS;
+    if (!overtaken) throw new ProcessError(argv, { exitCode, signal: null, stderr, durationMs: performance.now() - startedAt });
+  }
 }
+
+const MOST_ATTEMPTS = 20;
