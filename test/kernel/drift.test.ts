@@ -30,7 +30,7 @@ function damagesOf(iptables: string): Damage[] {
       commands: `${iptables} -N DOCKER-USER || true; ${iptables} -I FORWARD -i docker0 ! -o docker0 -j ACCEPT; ${iptables} -I FORWARD -j DOCKER-USER`,
       told: /filter FORWARD: jump to CLAW-NETPOL was not in its place at the front/,
     },
-    { name: 'rule of an inner chain deleted', commands: `${iptables} -D CLAW-WORKLOAD 1`, told: /filter: chain CLAW-WORKLOAD had lost rules/ },
+    { name: 'rule of an inner chain deleted', commands: `${iptables} -D CLAW-EGRESS 1`, told: /filter: chain CLAW-EGRESS had lost rules/ },
     { name: 'rule put into a chain of ours', commands: `${iptables} -I CLAW-NETPOL -j ACCEPT`, told: /filter: chain CLAW-NETPOL held other rules/ },
     { name: 'chain added that looks like ours', commands: `${iptables} -t raw -N CLAW-OTHER`, told: /raw: chain CLAW-OTHER was none of ours/ },
     {
@@ -181,7 +181,7 @@ describe('the watching programs', () => {
       const monitors = childrenOf(process.pid).filter((pid) => / monitor/.test(commandLine(pid)));
       assert.equal(monitors.length, 2);
       for (const pid of monitors) process.kill(pid, 'SIGKILL');
-      const damages = ['iptables-nft -D CLAW-WORKLOAD 1', 'ip route del 10.200.1.2', 'iptables-nft -F CLAW-NETPOL'];
+      const damages = ['iptables-nft -D CLAW-EGRESS 1', 'ip route del 10.200.1.2', 'iptables-nft -F CLAW-NETPOL'];
       for (const damage of damages) assert.ok((await damageAndRepair('nft', damage)) < REPAIR_MS, damage);
       await sleep(1_000);
       assert.equal(childrenOf(process.pid).filter((pid) => / monitor/.test(commandLine(pid))).length, 2);

@@ -31,8 +31,10 @@ after(closeEverything);
 test('our jumps are the first rules, and what belongs to a workload never returns to foreign rules', async () => {
   const rules = (await savedRules('-t', 'filter')).split('\n');
   for (const chain of ['INPUT', 'FORWARD', 'OUTPUT']) assert.match(rules.find((line) => line.startsWith(`-A ${chain} `)) ?? '', /-j CLAW-/);
-  assert.equal(rules.findLast((line) => line.startsWith('-A CLAW-WORKLOAD')), '-A CLAW-WORKLOAD -j ACCEPT');
-  for (const line of rules) if (line.startsWith('-A CLAW-NETPOL') && line.includes('clawv+')) assert.match(line, / -g CLAW-WORKLOAD$/);
+  const ours = rules.filter((line) => line.startsWith('-A CLAW-NETPOL '));
+  assert.equal(ours.at(0), '-A CLAW-NETPOL ! -i clawv+ ! -o clawv+ -g CLAW-ELSEWHERE');
+  assert.equal(ours.at(-1), '-A CLAW-NETPOL -j ACCEPT');
+  assert.ok(!ours.some((line) => line.endsWith('-j RETURN')));
 });
 
 test('a foreign DROP behind our jump, as policy and as rule, does not cut workloads off', async () => {
