@@ -36,7 +36,7 @@ export interface ControlOptions {
 const MAX_BODY_BYTES = 128 * 1024 * 1024;
 
 /** Serves the control API until `close`. The socket is created 0600 by the process's umask. Throws as `listenOn` does. */
-export async function openControl(options: ControlOptions): Promise<{ close: () => Promise<void> }> {
+export async function openControl(options: ControlOptions): Promise<{ breakIdle: () => void; close: () => Promise<void> }> {
   const server = createServer((request, response) => {
     respond(options, request).then(
       (body) => send(response, 200, body),
@@ -45,6 +45,8 @@ export async function openControl(options: ControlOptions): Promise<{ close: () 
   });
   await listenOn(server, { path: options.socketPath });
   return {
+    // Whoever watches the connection that its last look left open looks again.
+    breakIdle: () => server.closeIdleConnections(),
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());

@@ -72,7 +72,9 @@ async function serve(config: ProxyConfig): Promise<void> {
     log.info({ listening: front.listening() }, 'serving');
     await aborted(stopping.signal);
     log.info(front.counters(), 'draining');
-    await front.drain(AbortSignal.timeout(config.limits.drainTimeoutMs));
+    const drained = front.drain(AbortSignal.timeout(config.limits.drainTimeoutMs));
+    control.breakIdle();
+    await drained;
     await endpoints.close();
     log.info('stopped');
   } finally {

@@ -4,8 +4,8 @@ import { Client } from 'undici';
 import { z } from 'zod';
 import type { ProxyConfig } from './config.ts';
 
-/** How often the other one is looked at for a drain or a hang; its death is noticed at once, by its broken connection. */
-const LOOK_MS = 200;
+/** How often the other one is looked at, for it may hang; its drain and its death are noticed at once, by a broken connection. */
+const LOOK_MS = 1000;
 /** While both start, or one takes over. */
 const UNDECIDED_MS = 20;
 /** So long a process may take that is alive: a hundred thousand rules take it a second. */
