@@ -58,8 +58,12 @@ const damages: readonly Damage[] = [
     commands: () => `ipset del CLAW-HAIRPIN ${server.ip},${server.hostInterface}; ipset add CLAW-HAIRPIN 192.0.2.9,${server.hostInterface}`,
     told: /set CLAW-HAIRPIN held other members/,
   },
-  // The kernel keeps a set that a rule refers to.
-  { name: 'set destroyed', commands: () => `${IPTABLES} -t nat -F CLAW-POSTROUTING; ipset destroy CLAW-HAIRPIN`, told: /chain CLAW-POSTROUTING was empty|set CLAW-HAIRPIN was missing/ },
+  // The kernel keeps a set that a rule refers to, and the agent is quick to put its rules back.
+  {
+    name: 'set destroyed',
+    commands: () => `for try in $(seq 50); do printf '*nat\\n-F CLAW-POSTROUTING\\nCOMMIT\\n*filter\\n-F CLAW-NETPOL\\nCOMMIT\\n' | ${IPTABLES}-restore --noflush; ipset destroy CLAW-HAIRPIN 2>/dev/null && exit; done; exit 1`,
+    told: /chain CLAW-(POSTROUTING|NETPOL) was empty|set CLAW-HAIRPIN was missing/,
+  },
   { name: 'interface deleted', commands: () => `ip link del ${server.hostInterface}`, told: /interface clawv\w+ was missing/ },
   { name: 'interface down', commands: () => `ip link set ${server.hostInterface} down`, told: /interface clawv\w+ was down/ },
   { name: 'gateway address gone', commands: () => 'ip addr del 10.200.1.1/32 dev lo', told: /gateway address 10\.200\.1\.1 on lo was missing/ },
