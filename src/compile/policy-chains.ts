@@ -37,12 +37,12 @@ export function chainsOf({ workload, policies }: Selected, place: Place, termsOf
   const enforced = isolating.filter(({ mode }) => mode === 'enforce');
   const termsFor = (those: readonly PolicyParts[]): Term[] =>
     merged([...(place === 'host' && mayAskNames(those) ? RESOLVER_TERMS : []), ...those.flatMap((policy) => termsOf(policy, place)).flatMap((term) => resolveNamed(term, workload))]);
-  const audit = audited.length > 0 && speaks(isolating, place) ? chain({ letter: `A${LETTER[place]}`, place, terms: termsFor(isolating), allow: '-j RETURN', end: { jump: '-j', chain: `CLAW-AUDIT-${place.toUpperCase()}` } }) : undefined;
+  const audit = audited.length > 0 && speaks(isolating, place) ? chainsFrom({ letter: `A${LETTER[place]}`, place, terms: termsFor(isolating), allow: '-j RETURN', end: { jump: '-j', chain: `CLAW-AUDIT-${place.toUpperCase()}` } }) : [];
   const enforce =
     enforced.length > 0 && speaks(enforced, place)
-      ? chain({ letter: LETTER[place], place, terms: termsFor(enforced), allow: audit === undefined ? '-j RETURN' : `-g ${audit.name}`, end: { jump: '-g', chain: `CLAW-DENY-${place.toUpperCase()}` } })
-      : undefined;
-  return [enforce, audit].filter((made) => made !== undefined);
+      ? chainsFrom({ letter: LETTER[place], place, terms: termsFor(enforced), allow: audit[0] === undefined ? '-j RETURN' : `-g ${audit[0].name}`, end: { jump: '-g', chain: `CLAW-DENY-${place.toUpperCase()}` } })
+      : [];
+  return [...enforce, ...audit];
 }
 
 /** Imported policies leave the way to the node open. */
@@ -63,26 +63,52 @@ interface ChainParts {
   readonly end: { readonly jump: '-j' | '-g'; readonly chain: string };
 }
 
-function chain({ letter, place, terms, allow, end }: ChainParts): PolicyChain {
-  const hash = createHash('sha256').update(`${place}\n${allow}\n${end.chain}`);
+/** So many ports are looked for one rule after the other; of more, so many go into a branch. */
+const PORTS = { inLine: 16, inBranch: 8 };
+
+/**
+ * The chain to enter, and its branches: with many ports a packet is led by its own to the few rules that name it. What is not bound to
+ * one port stands before; a branch ends as the chain does. A goto leaves no trace, so RETURN means the same in both.
+ */
+function chainsFrom(parts: ChainParts): [PolicyChain, ...PolicyChain[]] {
+  const byPort = Map.groupBy(parts.terms, ({ protocol, ports }) => (protocol !== undefined && ports !== undefined && /^\d+$/.test(ports) ? `${protocol} ${ports.padStart(5, '0')}` : ''));
+  const inLine = byPort.get('') ?? [];
+  byPort.delete('');
+  if (byPort.size <= PORTS.inLine) return [chain(parts, [])];
+  const branches = [...Map.groupBy([...byPort].toSorted(([a], [b]) => (a < b ? -1 : 1)), ([port]) => port.split(' ', 1)[0] ?? '')].flatMap(([protocol, ports]) =>
+    inGroups(ports).map((group) => {
+      const branch = chain({ ...parts, letter: `${parts.letter}B`, terms: group.flatMap(([, terms]) => terms) }, []);
+      const numbers = group.map(([port]) => Number(port.split(' ')[1])).join(',');
+      return { branch, lead: `-p ${protocol} -m multiport --dports ${numbers} -g ${branch.name}` };
+    }),
+  );
+  return [chain({ ...parts, terms: inLine }, branches.map(({ lead }) => lead)), ...branches.map(({ branch }) => branch)];
+}
+
+function inGroups<Item>(items: readonly Item[]): Item[][] {
+  return Array.from({ length: Math.ceil(items.length / PORTS.inBranch) }, (_, index) => items.slice(index * PORTS.inBranch, (index + 1) * PORTS.inBranch));
+}
+
+function chain({ letter, place, terms, allow, end }: ChainParts, leads: readonly string[]): PolicyChain {
+  const hash = createHash('sha256').update([place, allow, end.chain, ...leads].join('\n'));
   for (const { key } of terms) hash.update(`\n${key}`);
   let written: { readonly of: readonly (string | undefined)[]; readonly rules: Rules } | undefined;
   const sets = terms.flatMap(({ set }) => (set === undefined ? [] : [set.members]));
   return {
     // Chain names hold 28 bytes.
-    name: `CLAW-P${letter}-${hash.digest('hex').slice(0, 18).toUpperCase()}`,
+    name: `CLAW-P${letter}-${hash.digest('hex').slice(0, 16).toUpperCase()}`,
     terms,
     end: end.chain,
     rules: () => {
-      if (written === undefined || sets.some((set, index) => set.current()?.name !== written?.of[index])) written = { of: namesOf(sets), rules: rulesOf({ terms, allow, end }) };
+      if (written === undefined || sets.some((set, index) => set.current()?.name !== written?.of[index])) written = { of: namesOf(sets), rules: rulesOf({ terms, allow, end }, leads) };
       return written.rules;
     },
   };
 }
 
-function rulesOf({ terms, allow, end }: Pick<ChainParts, 'terms' | 'allow' | 'end'>): Rules {
+function rulesOf({ terms, allow, end }: Pick<ChainParts, 'terms' | 'allow' | 'end'>, leads: readonly string[]): Rules {
   const allowing = terms.map((term) => ruleText(term, allow)).filter((rule) => rule !== undefined);
-  return [...new Set(allowing), `${end.jump} ${end.chain}`];
+  return [...new Set(allowing), ...leads, `${end.jump} ${end.chain}`];
 }
 
 function namesOf(sets: readonly MemberSet[]): (string | undefined)[] {

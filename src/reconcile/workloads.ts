@@ -68,8 +68,7 @@ const REMEMBERED = 1000;
 export function startWorkloadController(options: WorkloadControllerOptions): WorkloadController {
   const { node, view, observed, runtime, joined, links, conntrack, drains, loop, logger } = options;
   const linksOf = linksCompiler(node);
-  const ended = new AbortController();
-  const acts = new Map<string, Promise<void>>();
+  const [ended, acts] = [new AbortController(), new Map<string, Promise<void>>()];
   /** Those that only wait until their connections have ended, for an hour perhaps: others go on meanwhile. */
   const drainingIds = new Set<string>();
   const startedIds = new Set<string>();
