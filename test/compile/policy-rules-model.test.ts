@@ -37,7 +37,7 @@ const entry = fc.oneof(
 const rules = (side: 'from' | 'to') =>
   fc.array(
     fc.tuple(fc.array(entry, { minLength: 1, maxLength: 6 }), fc.option(fc.array(peer, { minLength: 1, maxLength: 2 }), { nil: undefined })).map(([ports, peers]) => ({ ports, ...(peers === undefined ? {} : { [side]: peers }) })),
-    { maxLength: 14 },
+    { maxLength: 14, size: 'max' },
   );
 const policies = fc.array(fc.record({ namespace: fc.constantFrom('default', 'shop'), mode: fc.constantFrom('enforce', 'enforce', 'enforce', 'audit'), ingress: rules('from'), egress: rules('to') }, { requiredKeys: ['namespace', 'mode'] }), { maxLength: 4 });
 const ends = fc.uniqueArray(fc.constantFrom(0, 1, 2), { minLength: 2, maxLength: 2 });
