@@ -68,12 +68,12 @@ test('a set that others flush closes the way to those who may, and opens none to
   // While rules refer to it, the kernel lets nobody destroy it.
   for (const set of sets) await assert.rejects(run(['ipset', 'destroy', set]), /in use/);
   await denied.take();
-  const before = await arrivals.packets();
+  const earlier = await arrivals.packets();
   for (const set of sets) await run(['ipset', 'flush', set]);
   const ip = server?.ip ?? '';
   const allowed = inside(await agent.workload('late', { labels: { app: 'a' }, command: ['sleep', '1000'] }));
   answered(await allowed.tcp(ip, 8080));
-  assert.equal(await arrivals.packets(), before);
+  assert.equal(await arrivals.packets(), earlier);
   assert.deepEqual((await denied.take()).flatMap(({ passed }) => passed), []);
 });
 

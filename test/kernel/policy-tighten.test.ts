@@ -59,8 +59,8 @@ for (const way of ['direct', 'through a virtual IP']) {
       await agent.invoke('network.policy.update', { name: 'guard', ingress: BOTH });
       await sleep(WITHIN_MS);
       await traffic.take();
-      const before = await arrivals.packets();
-      await until('datagrams pass', async () => assert.ok((await traffic.take()).every(({ passed }) => passed.length > 0) && (await arrivals.packets()) > before));
+      const earlier = await arrivals.packets();
+      await until('datagrams pass', async () => assert.ok((await traffic.take()).every(({ passed }) => passed.length > 0) && (await arrivals.packets()) > earlier));
       await agent.invoke('network.policy.update', { name: 'guard', ingress: ONLY_A });
       await sleep(WITHIN_MS);
       await traffic.take();
