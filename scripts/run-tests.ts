@@ -11,7 +11,7 @@ import { emptyResult, fileResult, runFiles, type Coverage, type FileResult } fro
 
 const NAMESPACES = ['unshare', '--user', '--map-root-user', '--net', '--mount', '--pid', '--fork', '--kill-child', '--mount-proc'] as const;
 /** Kernel tests through the whole agent that are run once more on iptables-legacy. Those of drivers go through both backends by themselves. */
-const ALSO_ON_LEGACY = new Set(['agent-drift', 'agent-flows', 'agent-policy', 'agent-restart', 'isolation', 'isolation-forwarding', 'kubernetes-e2e', 'policy-differential', 'services', 'services-many', 'services-refusal']);
+const ALSO_ON_LEGACY = new Set(['agent-drift', 'agent-flows', 'agent-policy', 'agent-restart', 'isolation', 'isolation-forwarding', 'kubernetes-e2e', 'policy-differential', 'policy-flush', 'services', 'services-many', 'services-refusal']);
 const KERNEL_FILE_TIMEOUT_MS = 10 * 60_000;
 const E2E_FILE_TIMEOUT_MS = 15 * 60_000;
 const COVERED = ['src/compile/**', 'src/ipam/**'];

@@ -13,6 +13,8 @@ export interface TrackedConnection {
   readonly dialled: { readonly ip: Ipv4; readonly port: number };
   /** Who answers. */
   readonly endpoint: { readonly ip: Ipv4; readonly port: number };
+  /** It bears the mark of those that are being cut: nothing of it passes. */
+  readonly marked?: boolean | undefined;
 }
 
 export interface ForbiddenInput {

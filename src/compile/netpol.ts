@@ -9,6 +9,12 @@ import { endsOf } from './policy-chains.ts';
 import type { Place } from './policy-terms.ts';
 
 const OURS = `${WORKLOAD_INTERFACE_PREFIX}+`;
+/**
+ * Marks tracked connections that are being cut. Their entries must stay for a moment: without one, an answer that is still on its way would begin
+ * a connection of its own, in the other direction, which may well be allowed, and all that follows would belong to it.
+ */
+export const CUT_MARK = '0x1000000/0x1000000';
+const CUT = `-m connmark --mark ${CUT_MARK} -j DROP`;
 const NO_SYN = '-p tcp -m conntrack --ctstate NEW -m tcp ! --tcp-flags FIN,SYN,RST,ACK SYN -j REJECT --reject-with tcp-reset';
 
 /**
@@ -29,6 +35,7 @@ export function compileFilter(node: Node, links: readonly WorkloadLink[], polici
         [
           // One way in: the kernel checks every rule that can be reached at each commit, and what is reached twice is checked twice.
           `! -i ${OURS} ! -o ${OURS} -g CLAW-ELSEWHERE`,
+          CUT,
           '-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT',
           // Packets that fit no connection would leave untranslated.
           '-m conntrack --ctstate INVALID -j DROP',
@@ -49,7 +56,7 @@ export function compileFilter(node: Node, links: readonly WorkloadLink[], polici
       ...dispatch('CLAW-EGRESS', '-i', links, into('egress')),
       ...dispatch('CLAW-INGRESS', '-o', links, into('ingress')),
       // To the node itself. What returns from here meets the operator's own rules.
-      ['CLAW-HOST', ['-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN', NO_SYN, '-j CLAW-HOSTS']],
+      ['CLAW-HOST', [CUT, '-m conntrack --ctstate RELATED,ESTABLISHED -j RETURN', NO_SYN, '-j CLAW-HOSTS']],
       ...dispatch('CLAW-HOSTS', '-i', links, into('host')),
       ...policies.chains.map((chain) => [chain.name, chain.rules()] as const),
       ...endsOf(policies.chains),

@@ -1,6 +1,7 @@
 /** Reads which UDP flows the kernel translates and which TCP connections it tracks; it changes nothing. */
 import { readFile } from 'node:fs/promises';
 import type { TrackedConnection } from '../compile/forbidden-flows.ts';
+import { CUT_MARK } from '../compile/netpol.ts';
 import type { TcpConnection } from '../compile/tcp-flows.ts';
 import { udpFlowKey, type UdpFlow, type UdpFlows } from '../compile/udp-flows.ts';
 import { contains, ipv4, type Cidr, type Ipv4 } from '../model/address.ts';
@@ -48,12 +49,16 @@ export function connectionsIn(listing: string): TrackedConnection[] {
     const [from, to, answering] = [addressIn(original, 'src'), addressIn(original, 'dst'), addressIn(reply, 'src')];
     if (from === undefined || to === undefined || answering === undefined) return [];
     const [dialledPort, endpointPort] = [portIn(original, 'dport'), portIn(reply, 'sport')];
-    return [{ protocol, state, client: from, dialled: { ip: to, port: dialledPort }, endpoint: { ip: answering, port: endpointPort } }];
+    return [{ protocol, state, client: from, dialled: { ip: to, port: dialledPort }, endpoint: { ip: answering, port: endpointPort }, ...(isMarked(reply) ? { marked: true } : {}) }];
   });
 }
 
 /** The second `src=` begins the tuple of the replies; ICMP has its type and code there instead of ports. */
 const ANY_LINE = /^(?:ipv4 +2 +)?(\w+) +\d+ +\d+ (?:([A-Z_]+) )?(src=.*?)(?= (?:\[UNREPLIED\] )?src=)(.*)$/gm;
+
+function isMarked(line: string): boolean {
+  return (Number(/ mark=(\d+)/.exec(line)?.[1] ?? 0) & Number(CUT_MARK.split('/')[0])) !== 0;
+}
 
 function addressIn(tuple: string, name: 'src' | 'dst'): Ipv4 | undefined {
   return addresses(tuple, name)[0];

@@ -166,8 +166,15 @@ export async function buildOutside(): Promise<OutsideHost> {
   };
 }
 
-/** Starts the agent as a process of its own, for tests that kill it, and gives its pid once it takes calls. */
-export async function startAgentProcess(): Promise<{ readonly kill: () => Promise<void> }> {
+/** Starts the agent as a process of its own, for tests that kill it, and gives it once it takes calls. */
+export async function startAgentProcess(): Promise<ReturnType<typeof launchAgentProcess>> {
+  const agent = launchAgentProcess();
+  await until('the agent process takes calls', () => connectAgent(SOCKET_PATH).health(signal));
+  return agent;
+}
+
+/** The same at once. */
+export function launchAgentProcess(): { readonly kill: () => Promise<void> } {
   const program = new URL('../../src/sandbox/agent-process.ts', import.meta.url).pathname;
   const paths = ['--state-dir', STATE_DIRECTORY, '--socket', SOCKET_PATH];
   const options = [...paths, '--publish', `${DIRECTORY}/publish.sock`, '--published', 'http://127.0.0.1:8443', '--config', writeConfig({ nodeId: 'node-1' })];
@@ -178,7 +185,6 @@ export async function startAgentProcess(): Promise<{ readonly kill: () => Promis
     await ended;
   };
   opened.defer(kill);
-  await until('the agent process takes calls', () => connectAgent(SOCKET_PATH).health(signal));
   return { kill };
 }
 
