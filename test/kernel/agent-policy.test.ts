@@ -66,8 +66,8 @@ test('what is denied is explained, the remedy is carried out as it stands, and a
   await three();
   await isolateDatabase();
   const question = { from: 'web', to: 'db', port: 'sql' };
-  const before = await agent.invoke('network.probe', question);
-  assert.deepEqual([before['reachable'], before['expected'], before['agreesWithModel']], [false, 'deny', true]);
+  const earlier = await agent.invoke('network.probe', question);
+  assert.deepEqual([earlier['reachable'], earlier['expected'], earlier['agreesWithModel']], [false, 'deny', true]);
   const { verdict, remedy } = await agent.invoke('network.explain', question);
   assert.equal(verdict, 'deny');
   const calls: unknown = Reflect.get(Object(remedy), 'calls');
