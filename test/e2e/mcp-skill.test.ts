@@ -36,6 +36,8 @@ test('SKILL.md, run from top to bottom', async (t) => {
   assert.equal(field(answers.get('Replace a version without losing a request: service.endpoints'), 'total'), 3);
   assert.match(JSON.stringify(answers.get('Several services behind one host: ingress.get')), /"path":"\/auth"/);
   assert.equal(field(answers.get('Move traffic back and forth: service.update'), 'success'), true);
+  assert.equal(field(answers.get('Isolate a database: network.explain'), 'verdict'), 'deny');
+  assert.deepEqual(field(answers.get('Isolate a database: network.probe'), 'reachable'), false);
   assert.equal(field(answers.get('Workloads: workload.stop'), 'stopped'), true);
   assert.equal(field(answers.get('Status: network.status'), 'mode'), 'sandbox');
 });
