@@ -73,12 +73,14 @@ async function changeEntries(argv: Argv, signal: AbortSignal | undefined): Promi
     // Exit code 1 also stands for real failures; only this message tells that there was no such entry.
     if (exitCode === 0 || / 0 flow entries have been (?:deleted|updated)/.test(stderr)) return;
     // It lists, then changes, and stops at an entry that went by itself in between: those behind it are as they were.
-    const overtaken = stderr.includes("such conntrack doesn't exist") && attempt < MOST_ATTEMPTS;
+    const overtaken = OVERTAKEN.test(stderr) && attempt < MOST_ATTEMPTS;
     if (!overtaken) throw new ProcessError(argv, { exitCode, signal: null, stderr, durationMs: performance.now() - startedAt });
   }
 }
 
 const MOST_ATTEMPTS = 20;
+/** What the kernel says of an entry that is gone when it is deleted, or marked. */
+const OVERTAKEN = /Operation failed: (?:such conntrack doesn't exist|Protocol error)/;
 
 /** Each change is a process: a few at once, so that hundreds do not take seconds. */
 const AT_ONCE = 6;
