@@ -107,10 +107,12 @@ function isAnyOf(peers: readonly PolicyPeer[], workload: PolicyWorkload, { polic
   return peers.length === 0 || peers.some((peer) => peerMatches(peer, { kind: 'workload', workload }, { policy, namespaces: namespaces() }));
 }
 
+/** Different for peers that mean others: two questions with one key would share a set. */
 function peersKey(peers: readonly PolicyPeer[], { policy }: TermContext): string {
+  if (peers.length === 0) return 'everyone';
   return peers
     .map((peer) => {
-      if ('entity' in peer) return '';
+      if ('entity' in peer) return `entity ${peer.entity}`;
       if ('cidr' in peer) return `${peer.cidr}!${(peer.except ?? []).join('!')}`;
       const { selector = {}, namespaceSelector } = peer;
       return `{${selectorText(selector)}} in ${namespaceSelector === undefined ? policy.namespace : `{${selectorText(namespaceSelector)}}`}`;

@@ -63,6 +63,17 @@ test('imported policies leave the way to the node open; workloads with equal pol
   assert.equal(new Set(imported.match(/CLAW-PE-\w+/g)).size, 1);
 });
 
+test('a named port of the node is not that of everyone', () => {
+  const named = (name: string, to?: { entity: 'host' }): Policy => policy({ name, selector: { app: name }, egress: [{ port: 'pg', ...(to === undefined ? {} : { to }) }] });
+  const toEveryone = named('api');
+  const toNode = named('db', { entity: 'host' });
+  for (const policies of [[toEveryone, toNode], [toNode, toEveryone]]) {
+    const text = compiled(policies);
+    const chain = /-i clawv1000000b -g (CLAW-PE-\w+)/.exec(text)?.[1] ?? assert.fail(text);
+    assert.deepEqual(text.split('\n').filter((line) => line.startsWith(`-A ${chain} `)), [`-A ${chain} -g CLAW-DENY-EGRESS`]);
+  }
+});
+
 test('a range without its holes holds each address that is in the range and in no hole, once', () => {
   const range = fc.tuple(fc.integer({ min: 0, max: 0xffffffff }), fc.integer({ min: 0, max: 32 })).map(([base, bits]) => cidr.parse(`${fromNumber(bits === 0 ? 0 : (base & (-1 << (32 - bits))) >>> 0)}/${bits}`));
   fc.assert(
