@@ -25,7 +25,7 @@ const workloads = [
 ];
 
 const peer = fc.oneof(
-  fc.constantFrom({ selector: { app: 'a' } }, { selector: { app: 'b' } }, { namespaceSelector: {} }, { cidr: '10.200.1.0/29', except: ['10.200.1.3/32'] }, { cidr: '0.0.0.0/0' }, { cidr: '0.0.0.0/0', except: ['10.200.1.2/32'] }),
+  fc.constantFrom({ selector: { app: 'a' } }, { selector: { app: 'b' } }, { namespaceSelector: {} }, { entity: 'host' as const }, { cidr: '10.200.1.0/29', except: ['10.200.1.3/32'] }, { cidr: '0.0.0.0/0' }, { cidr: '0.0.0.0/0', except: ['10.200.1.2/32'] }),
 );
 const protocol = fc.constantFrom('tcp' as const, 'udp' as const, 'sctp' as const);
 const entry = fc.oneof(
