@@ -1,22 +1,19 @@
 /** The packed plugin in the real OpenClaw host: installed, loaded, its skill eligible, its MCP server probed, its commands and tools called. */
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
 import { mkdir, symlink, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
-import { after, test, type TestContext } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { after, test } from 'node:test';
 import { z } from 'zod';
-import { run, start } from '../../src/drivers/exec.ts';
+import { run } from '../../src/drivers/exec.ts';
 import { openSandbox } from '../../src/sandbox/sandbox.ts';
 import { connectAgent } from '../../src/surfaces/agent-client.ts';
 import { tools } from '../../tools/index.ts';
 import { checkout } from '../cli/sandbox-fixture.ts';
+import { freePort, startHost, until } from './openclaw-gateway.ts';
 import { openHost } from './openclaw-host.ts';
 import { copyOfCheckout } from './openclaw-package.ts';
 
 const ID = 'clawbernetes-networking';
-const READY_TIMEOUT_MS = 2 * 60_000;
 const never = new AbortController().signal;
 const toolNames = tools.map(({ toolName }) => toolName).toSorted();
 
@@ -96,12 +93,12 @@ test('D: node.invoke on a node and a tool of the gateway reach the agent, and wi
   t.after(sandbox.close);
   await host.run(['config', 'set', 'gateway.mode', 'local']);
   await host.run(['config', 'set', `plugins.entries.${ID}.config.socket`, sandbox.socketPath]);
-  startHost(t, ['gateway', 'run', '--port', String(port), '--bind', 'loopback', '--token', token], env);
+  startHost(t, host, { args: ['gateway', 'run', '--port', String(port), '--bind', 'loopback', '--token', token], path: [bin], env });
   const gateway = ['--url', `ws://127.0.0.1:${port}`, '--token', token];
   await until(() => fetch(`http://127.0.0.1:${port}/`).then(() => true, () => false));
 
   const commands = tools.map(({ command }) => command).join(',');
-  startHost(t, ['node', 'run', '--host', '127.0.0.1', '--port', String(port), '--display-name', 'n1', '--commands', commands], env);
+  startHost(t, host, { args: ['node', 'run', '--host', '127.0.0.1', '--port', String(port), '--display-name', 'n1', '--commands', commands], path: [bin], env });
   const pending = z.array(z.object({ requestId: z.string() }));
   const [request] = await until(async () => pending.safeParse(await host.json(['nodes', 'pending', ...gateway])).data?.slice(0, 1) ?? [], (found) => found.length > 0);
   await host.run(['nodes', 'approve', request?.requestId ?? '', ...gateway]);
@@ -130,46 +127,3 @@ test('D: node.invoke on a node and a tool of the gateway reach the agent, and wi
   const { error: unreachable } = await invoke('network.status', {});
   assert.match(z.object({ code: z.literal('AGENT_UNREACHABLE'), hint: z.string() }).parse(unreachable).hint, /clawnode up/);
 });
-
-/** Runs until the test is over; its end is waited for, so that nothing is left when the home is removed. */
-function startHost(t: TestContext, args: readonly string[], env: Readonly<Record<string, string>>): void {
-  // The host starts itself again as a child, so the whole group is what has to end.
-  const child = start(host.argv(args), { stdio: 'ignore', detached: true, env: host.env({ path: [bin], env }) });
-  const { pid } = child;
-  assert.ok(pid !== undefined);
-  const ended = once(child, 'exit');
-  t.after(async () => {
-    signalGroup(pid, 'SIGTERM');
-    await Promise.race([ended, sleep(15_000, undefined, { ref: false })]);
-    signalGroup(pid, 'SIGKILL');
-  });
-}
-
-function signalGroup(pid: number, signal: NodeJS.Signals): void {
-  try {
-    process.kill(-pid, signal);
-  } catch (error) {
-    // Nobody is left in the group.
-    if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error;
-  }
-}
-
-async function until<T>(look: () => Promise<T>, holds: (seen: T) => boolean = Boolean): Promise<T> {
-  const deadline = performance.now() + READY_TIMEOUT_MS;
-  for (;;) {
-    const seen = await look();
-    if (holds(seen)) return seen;
-    if (performance.now() > deadline) throw new Error(`still not so after ${READY_TIMEOUT_MS} ms: ${JSON.stringify(seen)}`);
-    await sleep(250);
-  }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  assert.ok(typeof address === 'object' && address !== null);
-  server.close();
-  await once(server, 'close');
-  return address.port;
-}
