@@ -4,6 +4,7 @@ import type { Tool } from '../tools/define.ts';
 import { findTool, tools } from '../tools/index.ts';
 import { invalidArguments } from './argument-errors.ts';
 import type { AuditLog } from './audit.ts';
+import { requireWithin, type CallLimits } from './call-limits.ts';
 import { ClawError, toClawError } from './errors.ts';
 import type { Managers } from './managers/managers.ts';
 import type { Enforcement } from './model/enforcement.ts';
@@ -28,6 +29,7 @@ export interface Call {
   readonly params: unknown;
   /** Who called, as far as known: for the audit log only, never for a decision. */
   readonly caller: Caller;
+  /** What a surface was told to hide is also refused here. */
   readonly limits?: CallLimits;
 }
 
@@ -39,19 +41,13 @@ export interface Caller {
 /** How much of a caller's own text an error or a log line repeats. */
 const MAX_SHOWN = 60;
 
-/** What a surface was told to hide is also refused here. */
-export interface CallLimits {
-  readonly readOnly?: boolean;
-  readonly toolsets?: readonly string[];
-}
-
 /** The command's answer. Throws ClawError; then nothing was changed, unless it is CANCELLED: the caller left while the change was being programmed. */
 export async function dispatch(door: Door, call: Call, signal: AbortSignal): Promise<Record<string, unknown>> {
   const startedAt = performance.now();
   const record = { command: call.command.slice(0, MAX_SHOWN), params: call.params, caller: call.caller };
   try {
     const tool = requireTool(call.command);
-    requireAllowed(tool, call.limits ?? {});
+    requireWithin(call.limits ?? {}, tool);
     const { answer, revision, enforced } = await runTool(door, tool, { params: call.params, signal });
     door.audit.write({ ...record, command: tool.command, effect: tool.effect, durationMs: performance.now() - startedAt, revision, enforced });
     return answer;
@@ -111,20 +107,6 @@ function requireTool(command: string): Tool {
     path: 'command',
     hint: `Commands: ${(near.length > 0 ? near : tools.map((candidate) => candidate.command)).join(', ')}.`,
   });
-}
-
-const OPERATORS_LIMIT = 'The operator has limited this session: tell the person if you need it.';
-
-function requireAllowed(tool: Tool, { readOnly = false, toolsets }: CallLimits): void {
-  if (readOnly && tool.effect !== 'read') {
-    throw new ClawError('NOT_ALLOWED', `${tool.command} changes something, and this session is read-only`, { path: 'command', hint: OPERATORS_LIMIT });
-  }
-  if (toolsets !== undefined && !toolsets.includes(tool.toolset)) {
-    throw new ClawError('NOT_ALLOWED', `${tool.command} belongs to toolset ${tool.toolset}, and this session has ${toolsets.join(', ')}`, {
-      path: 'command',
-      hint: OPERATORS_LIMIT,
-    });
-  }
 }
 
 function parseInput(tool: Tool, params: unknown): unknown {

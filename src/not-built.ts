@@ -7,6 +7,7 @@ const NOT_BUILT: readonly (readonly [prefix: string, hint: string])[] = [
   ['mesh.', 'This release serves one node.'],
   ['node.', 'This release serves one node.'],
 ];
+const TOOLSETS_LATER = new Set(['mesh']);
 const BUILT_LATER = new Set(['mesh.invite', 'mesh.rotate_key', 'node.list', 'node.remove']);
 
 /** Throws NOT_SUPPORTED when the command, dotted or as a tool name, is one that comes later. */
@@ -15,6 +16,12 @@ export function refuseLaterCommand(command: string): void {
   if (later === undefined) return;
   const hint = NOT_BUILT.find(([prefix]) => later.startsWith(prefix))?.[1] ?? '';
   throw new ClawError('NOT_SUPPORTED', `${later} is not built yet`, { path: 'command', hint });
+}
+
+/** Throws NOT_SUPPORTED when the toolset is one that comes later. */
+export function refuseLaterToolset(toolset: string): void {
+  if (!TOOLSETS_LATER.has(toolset)) return;
+  throw new ClawError('NOT_SUPPORTED', `the toolset ${toolset} is not built yet`, { path: 'toolsets', hint: 'This release serves one node. Leave it out.' });
 }
 
 /** The arguments without those that come later and were declined (`dryRun: false`). Throws NOT_SUPPORTED for one that was asked for. */

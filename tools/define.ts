@@ -5,13 +5,19 @@ import type { Managers } from '../src/managers/managers.ts';
 export type Effect =
   /** Changes nothing. */
   | 'read'
-  /** Adds or changes; nothing that worked stops working by design. */
+  /** Only adds: what was there stays as it was. */
   | 'write'
+  /** Overwrites what was there: through it, what worked may stop working. */
+  | 'replace'
   /** Removes or stops something. */
   | 'destroy';
 
 export const TOOLSETS = ['services', 'ingress', 'policy', 'workloads', 'namespaces', 'network'] as const;
 export type Toolset = (typeof TOOLSETS)[number];
+
+/** What a session may name beside the groups: the tools of the usual tasks, from several groups, and every tool. */
+export const TOOLSET_CHOICES = ['default', 'all', ...TOOLSETS] as const;
+export type ToolsetChoice = (typeof TOOLSET_CHOICES)[number];
 
 /**
  * What a handler answers. With a `revision` the door adds whether that is programmed: after a mutation it waits for it,
@@ -38,6 +44,8 @@ export interface ToolDefinition<Input extends z.ZodObject, Output extends z.ZodO
   /** One line that lets a model choose right. */
   readonly description: string;
   readonly toolset: Toolset;
+  /** Whether the toolset `default` has it too, which `clawnode mcp` serves unless told otherwise. */
+  readonly inDefault?: true;
   readonly effect: Effect;
   /** Whether calling twice with the same arguments changes nothing more. */
   readonly idempotent: boolean;

@@ -17,7 +17,7 @@ export const flowTools: readonly Tool[] = [
   defineTool({
     command: 'network.flows',
     title: 'List denied connections',
-    description: 'Connections that policies denied (deny) or in audit mode would have denied (audit), newest first, from memory.',
+    description: 'Connections that were tried and that policies denied (deny) or in audit mode would have denied (audit), newest first.',
     toolset: 'policy',
     effect: 'read',
     idempotent: true,

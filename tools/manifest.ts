@@ -21,7 +21,7 @@ export const manifestTools: readonly Tool[] = [
     title: 'Apply a manifest',
     description: 'Create or update all objects of a Kubernetes manifest, or none; each object is replaced whole.',
     toolset: 'policy',
-    effect: 'write',
+    effect: 'replace',
     idempotent: true,
     input: applyInput,
     output: z.object({

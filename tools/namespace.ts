@@ -44,7 +44,7 @@ export const namespaceTools: readonly Tool[] = [
     title: 'Update a namespace',
     description: "Replace a namespace's labels.",
     toolset: 'namespaces',
-    effect: 'write',
+    effect: 'replace',
     idempotent: true,
     input: updateNamespaceInput,
     output: written,

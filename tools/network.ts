@@ -10,6 +10,7 @@ export const networkTools: readonly Tool[] = [
     title: 'Network status',
     description: 'Mode and health of this node: services, addresses left, mesh, drift and store.',
     toolset: 'network',
+    inDefault: true,
     effect: 'read',
     idempotent: true,
     input: z.strictObject({}),

@@ -10,7 +10,7 @@ const notYet = { dryRun: 'network.simulate answers what it would do.' };
 
 const spec = {
   selector: selectorForm.optional().describe('Whom it isolates: labels, or {matchLabels, matchExpressions}; left out: all of the namespace'),
-  ingress: rulesForm.ingress.optional().describe('What may connect to them; []: nothing; left out: not isolated. from: one or several of {cidr, except}, {selector, namespaceSelector}, {entity}'),
+  ingress: rulesForm.ingress.optional().describe('What may connect to them; []: nothing; left out: not isolated'),
   egress: rulesForm.egress.optional().describe('What they may connect to: as ingress, with to').meta({ brief: true }),
   mode: policyMode.optional().describe('audit: only tell in network.flows what it would deny; default enforce'),
 };
@@ -43,6 +43,7 @@ export const policyTools: readonly Tool[] = [
     title: 'Create a network policy',
     description: 'Isolate the selected workloads: only what the rules list may connect to them (ingress) or be connected to (egress). Policies add up.',
     toolset: 'policy',
+    inDefault: true,
     effect: 'write',
     idempotent: false,
     input: createPolicyInput,
@@ -74,8 +75,9 @@ export const policyTools: readonly Tool[] = [
   defineTool({
     command: 'network.policy.list',
     title: 'List network policies',
-    description: 'All network policies, and whether they are enforced.',
+    description: 'All network policies with mode and number of rules, and whether they are enforced.',
     toolset: 'policy',
+    inDefault: true,
     effect: 'read',
     idempotent: true,
     input: z.strictObject(paging),
@@ -99,9 +101,9 @@ export const policyTools: readonly Tool[] = [
   defineTool({
     command: 'network.policy.update',
     title: 'Update a network policy',
-    description: 'Replace selector, ingress, egress or mode of a policy; a list is replaced whole; null takes it away.',
+    description: 'Change a policy that exists: a given selector, ingress, egress or mode replaces the old one whole, null takes it away, others stay.',
     toolset: 'policy',
-    effect: 'write',
+    effect: 'replace',
     idempotent: true,
     input: updatePolicyInput,
     output: written,
@@ -113,6 +115,7 @@ export const policyTools: readonly Tool[] = [
     title: 'Delete a network policy',
     description: 'Remove a policy: what only it isolated is open again.',
     toolset: 'policy',
+    inDefault: true,
     effect: 'destroy',
     idempotent: false,
     input: z.strictObject(named),

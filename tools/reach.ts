@@ -5,7 +5,7 @@ import { labels, name, namespaceName, portName } from '../src/model/name.ts';
 import { policyProtocol } from '../src/model/policy.ts';
 import { defineTool, type Tool } from './define.ts';
 
-const end = z.string().min(1).max(130).describe('"namespace/name", IP, entity:host or entity:ingress');
+const end = z.string().min(1).max(130).describe('Workload, as "name" or "namespace/name"; IP; entity:host (the node) or entity:ingress (the proxy)');
 
 const verdict = z.enum(['allow', 'deny']);
 
@@ -35,7 +35,7 @@ export type Simulate = z.output<typeof simulateInput>;
 
 const reachInput = {
   from: end,
-  to: end.describe('The same, or the name of a service'),
+  to: end.describe('The same, or a service by name'),
   port: z.union([port, portName]).describe('Number, or name on the destination'),
   protocol: policyProtocol.default('tcp'),
 };
@@ -47,8 +47,9 @@ export const reachTools: readonly Tool[] = [
   defineTool({
     command: 'network.explain',
     title: 'Explain reachability',
-    description: 'Why one workload, service or address can or can not reach another: policies, rules, the whole way, and calls that would change it.',
+    description: 'Whether one workload or address may reach another, and why or why not: policies and rules on the way, and calls that would change it. Opens no connection.',
     toolset: 'policy',
+    inDefault: true,
     effect: 'read',
     idempotent: true,
     input: explainInput,
@@ -71,7 +72,7 @@ export const reachTools: readonly Tool[] = [
   defineTool({
     command: 'network.probe',
     title: 'Probe reachability',
-    description: 'Really opens a connection from inside a workload and compares the outcome with the policies.',
+    description: 'Really open a connection from inside a workload, and compare the outcome with the policies.',
     toolset: 'policy',
     effect: 'read',
     idempotent: true,
@@ -93,7 +94,7 @@ export const reachTools: readonly Tool[] = [
   defineTool({
     command: 'network.simulate',
     title: 'Simulate network policies',
-    description: 'Who could reach whom under policies given in the call; touches nothing. Rehearse a policy with it.',
+    description: 'Who could reach whom among workloads and under policies that are all given in the call: a rehearsal that looks at nothing that runs.',
     toolset: 'policy',
     effect: 'read',
     idempotent: true,

@@ -5,8 +5,8 @@ import { name, namespaceName } from '../src/model/name.ts';
 export const named = { namespace: namespaceName, name: name.describe('Name') };
 
 export const paging = {
-  namespace: name.optional().describe('Only this namespace; all when left out'),
-  limit: z.int().min(1).max(500).default(50).describe('Page size'),
+  namespace: name.optional().describe('All when left out'),
+  limit: z.int().min(1).max(500).default(50),
   cursor: z.string().max(200).optional().describe('nextCursor of the page before'),
 };
 

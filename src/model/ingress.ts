@@ -34,7 +34,7 @@ export type IngressRule = z.infer<typeof ingressRule>;
 
 /** The form in which it is written. */
 export const ingressForm = {
-  rules: z.array(ingressRule).min(1).max(200).describe('The longest matching path of the host wins'),
+  rules: z.array(ingressRule).min(1).max(200),
   tls: z.boolean().default(false).describe('Stored, but not served yet'),
 };
 

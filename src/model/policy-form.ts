@@ -32,7 +32,10 @@ export const peerForm = z.strictObject(peerFields).superRefine((given, context) 
 });
 export type PeerForm = z.output<typeof peerForm>;
 
-const peersForm = z.union([peerForm, z.array(peerForm).min(1).max(256).meta({ brief: true })]);
+const peersForm = z.union([peerForm, z.array(peerForm).min(1).max(256)]).meta({
+  type: ['object', 'array'],
+  brief: 'One or a list of {cidr, except}, {selector, namespaceSelector}, {entity: host or ingress}; left out: everyone',
+});
 
 const ruleFields = { ...portForm, ports: z.array(z.strictObject(portForm)).min(1).max(256).meta({ brief: true }).optional() };
 

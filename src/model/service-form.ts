@@ -17,10 +17,17 @@ export const serviceFields = {
   selector: labels.describe('Labels that its workloads carry'),
   port: port.describe('Port of the virtual IP; needed unless ports is given'),
   targetPort: targetPort.describe("The workloads' port, by number or port name; default: port"),
-  ports: z.array(portEntry).min(1).max(64).describe('Several ports, instead of port'),
-  endpoints: z.array(explicitEndpoint).max(256).describe('Fixed addresses, instead of a selector; port defaults to the target port'),
-  sessionAffinity: sessionAffinity.describe('Keep each client at one endpoint'),
-  healthCheck: healthCheck.describe('Probes the first TCP port; without it, healthy means running'),
+  ports: z.array(portEntry).min(1).max(64).describe('Several ports, instead of port').meta({ brief: 'Several, instead of port: {name, port, protocol, targetPort}' }),
+  endpoints: z
+    .array(explicitEndpoint)
+    .max(256)
+    .describe('Fixed addresses, instead of a selector; port defaults to the target port')
+    .meta({ brief: 'Fixed addresses, instead of a selector: {ip, port (default: targetPort)}' }),
+  sessionAffinity: sessionAffinity.describe('Keep each client at one endpoint').meta({ brief: 'Keep each client at one endpoint: {type: "clientIP", timeoutSeconds (10800)}' }),
+  healthCheck: healthCheck.describe('Probes the first TCP port; without it, healthy means running').meta({
+    type: 'object',
+    brief: 'Probe the first TCP port: {type: tcp or http, path, intervalMs (5000), timeoutMs (1000), failures in a row (3), successes (1)}; without it, running is healthy',
+  }),
   drainSeconds: drainSeconds.describe('Reset TCP to an endpoint that left after so long; default: never'),
 };
 

@@ -37,6 +37,7 @@ export function agentSocketPath(env: NodeJS.ProcessEnv = process.env): string {
 export interface ClientOptions {
   readonly surface?: 'cli' | 'mcp' | 'openclaw';
   readonly readOnly?: boolean;
+  readonly noDestructive?: boolean;
   readonly toolsets?: readonly string[];
   /** How long an agent that does not listen is waited for, because it may be restarting; 0 unless told. */
   readonly restartWaitMs?: number;

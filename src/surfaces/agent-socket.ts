@@ -3,7 +3,7 @@ import { chmod, chown, mkdir, readFile, rm } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createConnection, type Socket } from 'node:net';
 import { dirname } from 'node:path';
-import type { CallLimits } from '../dispatch.ts';
+import { callLimits, type CallLimits } from '../call-limits.ts';
 import { ClawError, toClawError, type ErrorCode } from '../errors.ts';
 
 export interface AgentSocketOptions {
@@ -144,22 +144,25 @@ async function readJson(request: IncomingMessage): Promise<unknown> {
   }
 }
 
-/** `{command, params?, readOnly?, toolsets?}`: a surface may narrow what its own session can do, never widen it. */
+/** `{command, params?, readOnly?, noDestructive?, toolsets?}`. */
 function callOf(body: unknown): Omit<SocketCall, 'surface' | 'peer'> {
   const fields = typeof body === 'object' && body !== null ? new Map(Object.entries(body)) : new Map<string, unknown>();
   const command: unknown = fields.get('command');
   if (typeof command !== 'string') {
     throw new ClawError('INVALID_ARGUMENT', 'a call names its command', { path: 'command', hint: 'Send {"command": "service.list", "params": {}}.' });
   }
-  const toolsets: unknown = fields.get('toolsets');
-  return {
-    command,
-    params: fields.get('params'),
-    limits: {
-      readOnly: fields.get('readOnly') === true,
-      ...(Array.isArray(toolsets) ? { toolsets: toolsets.map(String) } : {}),
-    },
-  };
+  return { command, params: fields.get('params'), limits: limitsOf(body) };
+}
+
+/** A limit that can not be read must not be taken for none. */
+function limitsOf(body: unknown): CallLimits {
+  const { data, error } = callLimits.safeParse(body);
+  if (data !== undefined) return data;
+  const [issue] = error.issues;
+  throw new ClawError('INVALID_ARGUMENT', `the limits of the call can not be read: ${issue?.message ?? 'they are none'}`, {
+    path: issue?.path.join('.') ?? '',
+    hint: 'readOnly and noDestructive are true or false, toolsets is a list of names.',
+  });
 }
 
 function header(request: IncomingMessage, name: string): string | undefined {

@@ -1,6 +1,6 @@
 /** What an MCP server says of itself before the first call, made from the tools that it lists, so that it tells of no other. Pure. */
 import { plainText } from './outside-text.ts';
-import { toolsInScope, type ToolScope } from './tool-scope.ts';
+import { toolsInScope, toolsOfOtherToolsets, type ToolScope } from './tool-scope.ts';
 
 // It may repeat the name of a node or of a socket.
 const MAX_INTRODUCTION = 1_000;
@@ -14,7 +14,8 @@ export function instructions({ introduction, scope }: { introduction: string; sc
   return [
     plainText(introduction, MAX_INTRODUCTION),
     `The tools are for ${new Intl.ListFormat('en').format([...new Set(listed.map(({ toolset }) => SUBJECTS[toolset]))])}.`,
-    ...(writes ? [] : ['This server only reads.']),
+    ...(writes ? (scope.noDestructive === true ? ['This server only reads and adds.'] : []) : ['This server only reads.']),
+    ...more(scope),
     ...(names.has('network_status') ? ['network_status tells the mode and health.'] : []),
     ...(toPublish.length === 0 ? [] : [`To publish an app: ${toPublish.join(', ')}${toPublish.length > 1 ? '; any order works' : ''}.`]),
     ...(names.has('network_policy_create') && names.has('network_explain') ? ['Workloads reach each other freely until a network policy isolates them; network_explain says who reaches whom.'] : []),
@@ -32,6 +33,14 @@ const SUBJECTS = {
   namespaces: 'namespaces',
   network: 'the state of the network',
 } as const;
+
+/** That there is more, and who can show it. */
+function more(scope: ToolScope): string[] {
+  const others = toolsOfOtherToolsets(scope);
+  if (others.length === 0) return [];
+  const groups = new Intl.ListFormat('en').format([...new Set(others.map(({ toolset }) => toolset))]);
+  return [`${others.length} more tools (${groups}) are not shown; the operator can start this server with --toolsets all.`];
+}
 
 function steps(names: ReadonlySet<string>): string[] {
   const labels = names.has('workload_run') ? 'the same labels' : 'the labels of its workloads';

@@ -83,7 +83,7 @@ const exposeWebService = definePrompt({
       call('service_create', { name: args.name, selector: { app: args.name }, port: args.port, targetPort: 'http' }),
       'Create the ingress.',
       call('ingress_create', { name: args.name, rules: [{ host: args.host, path: '/', service: args.name }] }),
-      `Look whether it works: ${inline('service_endpoints', { name: args.name })} should tell of ${args.replicas} healthy endpoints, and ${inline('ingress_get', { name: args.name })} should show its rule ready.`,
+      `Look whether it works: ${inline('service_endpoints', { name: args.name })} should tell of ${args.replicas} healthy endpoints, and ${inline('ingress_list', {})} should show its rule ready.`,
     ]),
 });
 
@@ -110,7 +110,7 @@ const apiGateway = definePrompt({
       ...args.backends.map((backend) => call('service_create', { name: `${backend}-svc`, selector: { app: backend }, port: args.port })),
       'Create one ingress that routes by path; the longest path that fits wins, and a backend sees the whole path.',
       call('ingress_create', { name: args.name, rules: args.backends.map((backend) => ({ host: args.host, path: `/${backend}`, service: `${backend}-svc` })) }),
-      `Look whether it works: ${inline('ingress_get', { name: args.name })} should show each rule ready; for one that is not, service_endpoints tells what stands behind it.`,
+      `Look whether it works: ${inline('ingress_list', {})} should show each rule ready; for one that is not, service_endpoints tells what stands behind it.`,
     ]),
 });
 

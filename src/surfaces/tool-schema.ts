@@ -1,6 +1,7 @@
 /** Turns the registry into what tools/list sends: compact JSON schemas that cost a model few tokens. It never validates. */
 import { z } from 'zod';
 import type { Tool } from '../../tools/define.ts';
+import { isDestructive } from '../call-limits.ts';
 
 /** A JSON schema node, as plain JSON. */
 export type JsonSchema = { readonly [keyword: string]: unknown };
@@ -46,7 +47,8 @@ export function outputSchema(tool: Tool): ObjectSchema {
 export function annotations(tool: Tool): ToolAnnotations {
   return {
     readOnlyHint: tool.effect === 'read',
-    destructiveHint: tool.effect === 'destroy',
+    // As the protocol defines it: whatever does more than add.
+    destructiveHint: isDestructive(tool),
     idempotentHint: tool.idempotent,
     openWorldHint: false,
   };
@@ -56,15 +58,24 @@ export function annotations(tool: Tool): ToolAnnotations {
 const DROPPED = new Set(['$schema', 'propertyNames', 'pattern', 'format', 'minLength', 'maxLength', 'maxItems', 'minItems']);
 
 function compact(schema: JsonSchema): JsonSchema {
-  // Its form is said elsewhere: in the argument beside it, or in the command that creates what this one changes.
-  if (schema['brief'] === true) return briefly(schema);
-  const kept = Object.entries(schema).filter(([keyword, value]) => !DROPPED.has(keyword) && !isSafeIntegerBound(value) && !isClosed(keyword, value));
+  // Its form is said elsewhere: in words that cost less, in the argument beside it, or in the command that creates what this one changes.
+  const { brief } = schema;
+  if (typeof brief === 'string') return briefly({ ...schema, description: brief });
+  if (brief === true) return briefly(schema);
+  const kept = Object.entries(schema).filter(([keyword, value]) => !DROPPED.has(keyword) && !isKnownBound(keyword, value) && !isClosed(keyword, value) && !isEmptyDefault(keyword, value));
   const node = Object.fromEntries(kept.map(([keyword, value]) => [keyword, compactValue(keyword, value)]));
-  return mergeAlternatives(node);
+  return withItems(mergeAlternatives(node));
 }
 
 function briefly({ type, description }: JsonSchema): JsonSchema {
-  return { ...(type === undefined ? {} : { type }), ...(description === undefined ? {} : { description }) };
+  return withItems({ ...(type === undefined ? {} : { type }), ...(description === undefined ? {} : { description }) });
+}
+
+/** OpenAI and VS Code refuse a whole tool for one list that does not say what it holds, wherever it stands. */
+function withItems(schema: JsonSchema): JsonSchema {
+  const { type, items } = schema;
+  const isList = type === 'array' || (Array.isArray(type) && type.includes('array'));
+  return isList && items === undefined ? { ...schema, items: { type: 'object' } } : schema;
 }
 
 function compactValue(keyword: string, value: unknown): unknown {
@@ -83,7 +94,8 @@ function mergeAlternatives(node: JsonSchema): JsonSchema {
   const detailed = alternatives.filter((alternative) => Object.keys(alternative).length > 1);
   const [only = {}] = detailed;
   if (detailed.length > 1 || types.includes(undefined)) return node;
-  return { ...only, ...rest, type: types };
+  const { enum: values } = only;
+  return { ...only, ...rest, ...(types.includes('null') && Array.isArray(values) ? { enum: [...values, null] } : {}), type: types };
 }
 
 /** Inside an argument the bounds of a number cost more than they help: they are wide, and the agent's errors name them. */
@@ -91,10 +103,10 @@ function withoutBounds({ minimum: _minimum, maximum: _maximum, ...schema }: Json
   return schema;
 }
 
-/** Only the type: what a field means is said by its name, by SKILL.md and by the docs. */
+/** Only whether it is a number, a yes or no, or a list; the rest is said by its name, by SKILL.md and by the docs. */
 function outline(schema: JsonSchema): JsonSchema {
   const { type, anyOf } = compact(schema);
-  if (type !== undefined) return { type };
+  if (type !== undefined) return type === 'string' || type === 'object' ? {} : { type };
   const types = Array.isArray(anyOf) ? anyOf.map((alternative) => (isSchema(alternative) ? alternative['type'] : undefined)) : [undefined];
   return types.includes(undefined) ? {} : { type: [...new Set(types)] };
 }
@@ -114,13 +126,20 @@ function withoutEcho(key: string, schema: JsonSchema): JsonSchema {
   return typeof description === 'string' && description.toLowerCase() === key.toLowerCase() ? rest : schema;
 }
 
-function isSafeIntegerBound(value: unknown): boolean {
-  return value === Number.MAX_SAFE_INTEGER || value === Number.MIN_SAFE_INTEGER;
+/** Bounds that nobody needs to be told: that a count is no less than 0 or 1, where ports end, and what a number can hold. */
+function isKnownBound(keyword: string, value: unknown): boolean {
+  if (keyword === 'minimum') return value === 0 || value === 1 || value === Number.MIN_SAFE_INTEGER;
+  return keyword === 'maximum' && (value === 65_535 || value === Number.MAX_SAFE_INTEGER);
 }
 
 // Nested objects are refused when they hold unknown keys too, but saying so in each of them costs more than it helps.
 function isClosed(keyword: string, value: unknown): boolean {
   return keyword === 'additionalProperties' && value === false;
+}
+
+/** What is left out of a call is empty unless something else is said. */
+function isEmptyDefault(keyword: string, value: unknown): boolean {
+  return keyword === 'default' && typeof value === 'object' && value !== null && Object.keys(value).length === 0;
 }
 
 function isSchema(value: unknown): value is JsonSchema {

@@ -115,5 +115,5 @@ test('the prompt of the first pattern, followed word by word, publishes a servic
     assert.equal(result.structuredContent?.['enforced'], true, JSON.stringify(result.content));
   }
   assert.equal((await call(client, 'service_endpoints', { name: 'web' })).structuredContent?.['healthy'], 2);
-  assert.match(JSON.stringify((await call(client, 'ingress_get', { name: 'web' })).structuredContent), /"ready":true/);
+  assert.match(JSON.stringify((await call(client, 'ingress_list')).structuredContent), /"ready":true/);
 });

@@ -56,7 +56,7 @@ async function startMcp(t: TestContext, { args = [], socket }: { args?: string[]
 }
 
 test('the first pattern through MCP alone: workloads, service, ingress, and what a mistake changes', async (t) => {
-  const { client, call, answer, stderr } = await startMcp(t, { args: ['--mode', 'sandbox'] });
+  const { client, call, answer, stderr } = await startMcp(t, { args: ['--mode', 'sandbox', '--toolsets', 'all'] });
   const [, ingressUrl = ''] = /ingress is on (\S+)/.exec(stderr()) ?? [];
   assert.match(ingressUrl, /^http:\/\/127\.0\.0\.1:\d+$/, stderr());
   const told = client.getInstructions() ?? '';

@@ -75,7 +75,7 @@ test('B: the skill is eligible with clawnode on the PATH, and says that it is mi
 const MADE_BY_HOST = ['prompts_get', 'prompts_list', 'resources_list', 'resources_read'];
 
 test('C: the host starts our MCP server and finds exactly our tools, and makes its own for resources and prompts', async () => {
-  const add = await host.run(['mcp', 'add', 'clawnode', '--command', 'clawnode', '--arg', 'mcp', '--no-probe'], { path: [bin] });
+  const add = await host.run(['mcp', 'add', 'clawnode', '--command', 'clawnode', '--arg', 'mcp', '--arg', '--toolsets', '--arg', 'all', '--no-probe'], { path: [bin] });
   const probe = z.object({ servers: z.record(z.string(), z.object({ tools: z.number() })), tools: z.array(z.string()), diagnostics: z.array(z.unknown()) });
   const seen = probe.parse(await host.json(['mcp', 'probe', 'clawnode'], { path: [bin] }), { error: () => JSON.stringify(add) });
   assert.deepEqual(seen.diagnostics, []);

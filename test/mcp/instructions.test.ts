@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { instructions } from '../../src/surfaces/mcp-instructions.ts';
 import { toolsInScope, type ToolScope } from '../../src/surfaces/tool-scope.ts';
-import { TOOLSETS } from '../../tools/define.ts';
+import { TOOLSET_CHOICES } from '../../tools/define.ts';
 import { tools } from '../../tools/index.ts';
 import { openSession } from './client.ts';
 
@@ -28,6 +28,7 @@ test('what the introduction repeats from outside is stripped', () => {
 
 test('they are short, and tell the whole first pattern when all tools are listed', () => {
   assert.ok(told().length < 1_250, `${told().length} characters`);
+  assert.ok(told({ toolsets: ['default'] }).length < 1_400, `${told({ toolsets: ['default'] }).length} characters`);
   assert.match(told(), /To publish an app: workload_run with labels, service_create with the same labels as selector, ingress_create naming the service/);
 });
 
@@ -45,7 +46,7 @@ test('in every scope they name listed tools alone, by the listed names', () => {
 test('a scope without workloads says how to publish those that are there', () => {
   const services = told({ toolsets: ['services'] });
   assert.match(services, /To publish an app: service_create with the labels of its workloads as selector\./);
-  assert.doesNotMatch(services, /workload_run|ingress|0\.0\.0\.0/);
+  assert.doesNotMatch(services, /workload_run|ingress_|0\.0\.0\.0/);
   assert.match(services, /`enforced: true`/);
 });
 
@@ -55,15 +56,23 @@ test('a server that only reads says so and promises no change', () => {
   assert.doesNotMatch(reading, /To publish|enforced/);
 });
 
+test('a part of the tools says that there is more, in which groups, and who can show it; of tools that are forbidden it says nothing', () => {
+  assert.doesNotMatch(told(), /not shown/);
+  assert.doesNotMatch(told({ toolsets: ['all'], noDestructive: true }), /not shown/);
+  assert.match(told({ toolsets: ['default'] }), /\b18 more tools \(services, ingress, policy, workloads, and namespaces\) are not shown; the operator can start this server with --toolsets all\./);
+  assert.match(told({ toolsets: ['default', 'policy', 'workloads'] }), /\b7 more tools \(services, ingress, and namespaces\)/);
+  assert.match(told({ toolsets: ['default'], noDestructive: true }), /This server only reads and adds\./);
+});
+
 test('whoever may isolate workloads learns that nothing does until then', () => {
   assert.match(told(), /reach each other freely until a network policy isolates them/);
   assert.doesNotMatch(told({ toolsets: ['workloads'] }), /isolates/);
 });
 
-/** Every set of groups but the empty one, reading and writing. */
+/** Every set of toolsets but the empty one, with each limit. */
 function everyScope(): ToolScope[] {
-  return Array.from({ length: 2 ** TOOLSETS.length - 1 }, (_, index) => {
-    const toolsets = TOOLSETS.filter((_toolset, place) => ((index + 1) >> place) % 2 === 1);
-    return [{ toolsets }, { toolsets, readOnly: true }];
+  return Array.from({ length: 2 ** TOOLSET_CHOICES.length - 1 }, (_, index) => {
+    const toolsets = TOOLSET_CHOICES.filter((_toolset, place) => ((index + 1) >> place) % 2 === 1);
+    return [{ toolsets }, { toolsets, readOnly: true }, { toolsets, noDestructive: true }];
   }).flat();
 }

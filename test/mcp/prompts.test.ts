@@ -62,7 +62,7 @@ test('a web service: a workload per copy, a service that selects them, an ingres
     { tool: 'service_create', params: { name: 'shop', selector: { app: 'shop' }, port: 80, targetPort: 'http' } },
     { tool: 'ingress_create', params: { name: 'shop', rules: [{ host: 'shop.example.com', path: '/', service: 'shop' }] } },
     { tool: 'service_endpoints', params: { name: 'shop' } },
-    { tool: 'ingress_get', params: { name: 'shop' } },
+    { tool: 'ingress_list', params: {} },
   ]);
 });
 
@@ -76,7 +76,7 @@ test('an API gateway: a service per backend, one ingress with a path for each', 
     service('users'),
     service('orders'),
     { tool: 'ingress_create', params: { name: 'api-gateway', rules: ['auth', 'users', 'orders'].map(rule) } },
-    { tool: 'ingress_get', params: { name: 'api-gateway' } },
+    { tool: 'ingress_list', params: {} },
   ]);
 });
 
@@ -94,6 +94,18 @@ test('a wrong or missing argument is named, so no text of a stranger becomes par
   assert.match(await refusal(session, 'api_gateway', { host: 'api.example.com', backends: 'auth,,users' }), /backends/);
   assert.match(await refusal(session, 'api_gateway', { host: 'api.example.com', backends: 'x'.repeat(60) }), /at most 59/);
   assert.match(await refusal(session, 'nonsense', {}), /no prompt "nonsense".*expose_web_service, api_gateway/);
+});
+
+test('with the default set, prompts name its tools alone', async () => {
+  await using session = await openSession({ toolsets: ['default'] });
+  const listed = new Set((await session.client.listTools()).tools.map(({ name }) => name));
+  const { prompts } = await session.client.listPrompts();
+  assert.ok(prompts.length >= 2);
+  const given: Readonly<Record<string, string>> = { name: 'shop', host: 'shop.example.com', backends: 'auth', database: 'pg', client: 'api' };
+  for (const { name, arguments: args = [] } of prompts) {
+    const text = await textOf(session, name, Object.fromEntries(args.flatMap((arg) => (arg.required === true ? [[arg.name, given[arg.name] ?? assert.fail(arg.name)]] : []))));
+    assert.deepEqual(tools.map(({ toolName }) => toolName).filter((tool) => text.includes(tool) && !listed.has(tool)), [], name);
+  }
 });
 
 test('a prompt is there only where all of its tools are, and names no other', async () => {

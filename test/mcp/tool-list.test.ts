@@ -8,6 +8,7 @@ import { openSession } from './client.ts';
 import { sampleAnswers } from './sample-answers.ts';
 
 const TOKEN_BUDGET = 8_000;
+const DEFAULT_TOKEN_BUDGET = 3_500;
 
 test('the whole list costs a model at most 8,000 tokens', async () => {
   await using session = await openSession();
@@ -16,6 +17,17 @@ test('the whole list costs a model at most 8,000 tokens', async () => {
   assert.ok(tokens <= TOKEN_BUDGET, `${tokens} tokens`);
   assert.equal(listed.nextCursor, undefined);
   assert.equal(listed.tools.length, tools.length);
+});
+
+test('the default set costs at most 3,500, and has every command of the first patterns', async () => {
+  await using session = await openSession({ toolsets: ['default'] });
+  const listed = await session.client.listTools();
+  const tokens = encode(JSON.stringify(listed)).length;
+  assert.ok(tokens <= DEFAULT_TOKEN_BUDGET, `${tokens} tokens`);
+  const names = new Set(listed.tools.map(({ name }) => name));
+  const patterns =
+    'service_create service_get service_list service_delete service_endpoints ingress_create ingress_delete network_status network_policy_create network_policy_list network_policy_delete workload_run workload_stop';
+  assert.deepEqual(patterns.split(' ').filter((name) => !names.has(name)), []);
 });
 
 test('every command is listed once, under a name that all hosts take', () => {
@@ -37,7 +49,7 @@ test('every tool has a title, one line of description, both schemas and all four
     const { effect, idempotent } = findTool(name) ?? assert.fail(name);
     assert.deepEqual(annotations, {
       readOnlyHint: effect === 'read',
-      destructiveHint: effect === 'destroy',
+      destructiveHint: effect === 'destroy' || effect === 'replace',
       idempotentHint: idempotent,
       openWorldHint: false,
     });
@@ -49,6 +61,23 @@ test('schemas hold nothing that costs tokens without helping', () => {
   for (const noise of ['$schema', '"pattern"', 'propertyNames', String(Number.MAX_SAFE_INTEGER), '"format":"']) {
     assert.ok(!text.includes(noise), noise);
   }
+});
+
+test('every list in an argument says what it holds: OpenAI and VS Code refuse the tool otherwise', () => {
+  const bare = (schema: unknown, path: string): string[] => {
+    if (typeof schema !== 'object' || schema === null) return [];
+    const node = new Map(Object.entries(schema));
+    const isList = [node.get('type')].flat().includes('array');
+    return [...(isList && !node.has('items') ? [path] : []), ...[...node].flatMap(([key, value]) => bare(value, `${path}.${key}`))];
+  };
+  assert.deepEqual(bare({ type: ['array', 'null'] }, 'x'), ['x']);
+  assert.deepEqual(listTools({}).flatMap(({ name, inputSchema }) => bare(inputSchema, name)), []);
+});
+
+test('what only adds is not called destructive, and what overwrites or removes is', () => {
+  const destructive = listTools({}).flatMap(({ name, annotations }) => (annotations?.destructiveHint === true ? [name] : []));
+  const named = tools.map(({ toolName }) => toolName).filter((name) => /_(update|delete|stop|detach|apply)$/.test(name));
+  assert.deepEqual(destructive, named);
 });
 
 test('input schemas keep what a model needs', () => {
@@ -63,6 +92,7 @@ test('input schemas keep what a model needs', () => {
   const update = listTools({}).find(({ name }) => name === 'service_update');
   const targetPort: unknown = update?.inputSchema.properties?.['targetPort'];
   assert.match(JSON.stringify(targetPort), /"null"/, 'null removes an optional field, so the schema must allow it');
+  assert.deepEqual(update?.inputSchema.properties?.['protocol'], { type: ['string', 'null'], enum: ['tcp', 'udp', null] });
 });
 
 test('output schemas are never stricter than what the agent validates', () => {
@@ -88,4 +118,14 @@ test('read-only and toolsets hide what they refuse', () => {
     listTools({ readOnly: true, toolsets: ['services', 'network'] }).map(({ name }) => name),
     ['service_get', 'service_list', 'service_endpoints', 'network_status'],
   );
+  assert.ok(listTools({ noDestructive: true }).every(({ annotations }) => annotations?.destructiveHint === false));
+  assert.deepEqual(
+    listTools({ noDestructive: true, toolsets: ['ingress'] }).map(({ name }) => name),
+    ['ingress_create', 'ingress_get', 'ingress_list'],
+  );
+  assert.deepEqual(listTools({ toolsets: ['all'] }), listTools({}));
+  const usual = new Set(listTools({ readOnly: true, toolsets: ['default'] }).map(({ name }) => name));
+  const wider = listTools({ readOnly: true, toolsets: ['default', 'namespaces'] }).map(({ name }) => name);
+  assert.deepEqual(wider.filter((name) => !usual.has(name)), ['namespace_list']);
+  assert.equal(wider.length, usual.size + 1);
 });

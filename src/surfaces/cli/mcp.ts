@@ -1,7 +1,8 @@
 /** `clawnode mcp`: reads its arguments, finds the agent to speak for, and serves MCP on stdio or on a loopback port. */
 import { once } from 'node:events';
-import { TOOLSETS, type Toolset } from '../../../tools/define.ts';
+import { TOOLSET_CHOICES, TOOLSETS, type ToolsetChoice } from '../../../tools/define.ts';
 import { toClawError } from '../../errors.ts';
+import { refuseLaterToolset } from '../../not-built.ts';
 import { version } from '../../version.ts';
 import { serveMcp, type McpServerOptions } from '../mcp.ts';
 import type { ToolScope } from '../tool-scope.ts';
@@ -12,8 +13,8 @@ import { parseArguments, UsageError, type Subcommand } from './usage.ts';
 const DEFAULT_HTTP_PORT = 8_400;
 
 export const mcp: Subcommand = {
-  help: `Usage: clawnode mcp [--mode auto|host|sandbox|model] [--read-only] [--toolsets A,B] [--config FILE]
-                    [--http [--port PORT] [--token-file FILE]]
+  help: `Usage: clawnode mcp [--mode auto|host|sandbox|model] [--toolsets A,B] [--read-only] [--no-destructive]
+                    [--config FILE] [--http [--port PORT] [--token-file FILE]]
 
 Serves the agent's commands as MCP tools, with resources and prompts, on standard input and output, for Claude Desktop,
 OpenClaw and other MCP hosts; with --http on a loopback port instead. In a sandbox the network is private; workloads read and
@@ -24,8 +25,12 @@ write files as the user who opened it. The model keeps state and works out addre
   --mode host      speak for the machine's running agent, or fail; never starts one
   --mode sandbox   always open a fresh sandbox
   --mode model     always the model: programs no kernel, starts no workload, ends with this session
+  --toolsets A,B   only the tools of these: all; default, which has those of the usual tasks and is what is served without this
+                   option; or the groups ${TOOLSETS.join(', ')}. For example
+                   default,policy
   --read-only      only tools that change nothing
-  --toolsets A,B   only these of ${TOOLSETS.join(', ')}
+  --no-destructive only tools that read or add: none that deletes, stops, detaches, or overwrites what is there, as each update
+                   and network.apply do. A new policy still cuts off whom it isolates
   --config FILE    the YAML configuration of a sandbox's agent or of the model
   --http           Streamable HTTP on http://127.0.0.1:PORT/mcp until stopped, for clients of this machine that send
                    the token as \`Authorization: Bearer TOKEN\`
@@ -97,8 +102,9 @@ function readArguments(argv: string[]): Arguments {
     args: argv,
     options: {
       mode: { type: 'string', default: 'auto' },
+      toolsets: { type: 'string', default: 'default' },
       'read-only': { type: 'boolean', default: false },
-      toolsets: { type: 'string' },
+      'no-destructive': { type: 'boolean', default: false },
       config: { type: 'string' },
       http: { type: 'boolean', default: false },
       port: { type: 'string' },
@@ -107,13 +113,12 @@ function readArguments(argv: string[]): Arguments {
   });
   const mode = MODES.find((known) => known === values.mode);
   if (mode === undefined) throw new UsageError(`--mode ${values.mode} is none of ${MODES.join(', ')}`);
-  const toolsets = values.toolsets?.split(',').map(toolset);
   const { port, 'token-file': tokenFile } = values;
   if (!values.http && (port !== undefined || tokenFile !== undefined)) throw new UsageError('--port and --token-file belong to --http');
   return {
     mode,
     configFile: values.config,
-    scope: { readOnly: values['read-only'], ...(toolsets === undefined ? {} : { toolsets }) },
+    scope: { readOnly: values['read-only'], noDestructive: values['no-destructive'], toolsets: values.toolsets.split(',').map(toolset) },
     http: values.http ? { port: port === undefined ? DEFAULT_HTTP_PORT : portNumber(port), tokenFile } : undefined,
   };
 }
@@ -124,8 +129,10 @@ function portNumber(text: string): number {
   throw new UsageError(`--port ${text} is not a port from 0 to 65535`);
 }
 
-function toolset(text: string): Toolset {
-  const found = TOOLSETS.find((known) => known === text.trim());
-  if (found === undefined) throw new UsageError(`--toolsets: ${JSON.stringify(text)} is none of ${TOOLSETS.join(', ')}`);
+function toolset(text: string): ToolsetChoice {
+  const name = text.trim();
+  refuseLaterToolset(name);
+  const found = TOOLSET_CHOICES.find((known) => known === name);
+  if (found === undefined) throw new UsageError(`--toolsets: ${JSON.stringify(text)} is none of ${TOOLSET_CHOICES.join(', ')}`);
   return found;
 }
