@@ -1,13 +1,13 @@
 /** The usual tasks as MCP prompts: each names the tool calls that do it, with the caller's own names filled in. Pure; it calls nothing. */
-import { ErrorCode as McpErrorCode, McpError, type GetPromptResult, type ListPromptsResult } from '@modelcontextprotocol/sdk/types.js';
 import { z } from 'zod';
 import { port } from '../model/address.ts';
 import { host } from '../model/ingress.ts';
 import { name } from '../model/name.ts';
+import { McpFailure, RPC } from './mcp-failure.ts';
 import { toolsInScope, type ToolScope } from './tool-scope.ts';
 
 /** Prompts whose tools are all in scope: one that could not be followed would only mislead. */
-export function listPrompts(scope: ToolScope): ListPromptsResult['prompts'] {
+export function listPrompts(scope: ToolScope) {
   return promptsInScope(scope).map(({ name: promptName, title, description, args }) => ({
     name: promptName,
     title,
@@ -20,8 +20,19 @@ export function listPrompts(scope: ToolScope): ListPromptsResult['prompts'] {
   }));
 }
 
-/** Throws McpError InvalidParams for a prompt that is not listed and for a wrong argument, which it names. */
-export function getPrompt(scope: ToolScope, { name: wanted, arguments: given = {} }: { name: string; arguments?: Record<string, string> | undefined }): GetPromptResult {
+export interface PromptCall {
+  readonly name: string;
+  readonly arguments?: Record<string, string> | undefined;
+}
+
+/** A type and no interface, so that it fits the index signatures of the protocol's results. */
+export type PromptResult = {
+  description: string;
+  messages: { role: 'user'; content: { type: 'text'; text: string } }[];
+};
+
+/** Throws McpFailure invalidParams for a prompt that is not listed and for a wrong argument, which it names. */
+export function getPrompt(scope: ToolScope, { name: wanted, arguments: given = {} }: PromptCall): PromptResult {
   const prompts = promptsInScope(scope);
   const prompt = prompts.find((candidate) => candidate.name === wanted);
   if (prompt === undefined) {
@@ -154,8 +165,8 @@ function parseArguments<Args extends z.ZodObject>(args: Args, given: Record<stri
   throw invalid(missing === undefined ? `${issue?.path.join('.') ?? ''}: ${issue?.message ?? 'wrong'}` : `${missing} is missing`);
 }
 
-function invalid(message: string): McpError {
-  return new McpError(McpErrorCode.InvalidParams, message);
+function invalid(message: string): McpFailure {
+  return new McpFailure(RPC.invalidParams, message);
 }
 
 function steps(task: string, lines: readonly string[]): string {

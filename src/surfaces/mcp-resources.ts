@@ -1,13 +1,7 @@
 /** What MCP clients can read without a tool call: the node's status and its services, each through the command that answers it. It decides nothing. */
-import {
-  ErrorCode as McpErrorCode,
-  McpError,
-  type ListResourcesResult,
-  type ListResourceTemplatesResult,
-  type ReadResourceResult,
-} from '@modelcontextprotocol/sdk/types.js';
-import type { ClawError } from '../errors.ts';
-import { toClawError } from '../errors.ts';
+import { toClawError, type ClawError } from '../errors.ts';
+import { McpFailure, RPC } from './mcp-failure.ts';
+import type { Invoke } from './mcp-tools.ts';
 import { plainAnswer, plainError } from './plain-answer.ts';
 import { toolsInScope, type ToolScope } from './tool-scope.ts';
 
@@ -61,7 +55,7 @@ const SERVICE_TEMPLATE = {
 const SERVICE_URI = /^network:\/\/services\/([^/]+)\/([^/]+)$/;
 const SERVICE_COMMAND = 'service.get';
 
-export function listResources(scope: ToolScope): ListResourcesResult['resources'] {
+export function listResources(scope: ToolScope) {
   const listed = commandsInScope(scope);
   return RESOURCES.filter(({ command }) => listed.has(command)).map(({ uri, name, title, description }) => ({
     uri,
@@ -72,17 +66,17 @@ export function listResources(scope: ToolScope): ListResourcesResult['resources'
   }));
 }
 
-export function listResourceTemplates(scope: ToolScope): ListResourceTemplatesResult['resourceTemplates'] {
+export function listResourceTemplates(scope: ToolScope) {
   return commandsInScope(scope).has(SERVICE_COMMAND) ? [SERVICE_TEMPLATE] : [];
 }
 
-/** How a resource is read: `invoke` is what a tool call uses too, so the session's limits hold here as well. */
-export interface ResourceReader {
-  readonly invoke: (command: string, params: unknown, signal: AbortSignal) => Promise<unknown>;
-}
+/** A type and no interface, so that it fits the index signatures of the protocol's results. */
+export type ResourceResult = {
+  contents: { uri: string; mimeType: string; text: string }[];
+};
 
-/** Throws McpError with the error's JSON as its data. */
-export async function readResource({ invoke }: ResourceReader, uri: string, signal: AbortSignal): Promise<ReadResourceResult> {
+/** By the command behind it, so a session's limits hold here as well. Throws McpFailure with the error's JSON as its data. */
+export async function readResource(invoke: Invoke, uri: string, signal: AbortSignal): Promise<ResourceResult> {
   const { command, params } = callBehind(uri);
   try {
     const answer = plainAnswer(command, await invoke(command, params, signal));
@@ -92,25 +86,22 @@ export async function readResource({ invoke }: ResourceReader, uri: string, sign
   }
 }
 
-// The protocol's own number for a resource that is not there; the SDK has no name for it.
-const RESOURCE_NOT_FOUND = -32_002;
-
 function callBehind(uri: string): Pick<Resource, 'command' | 'params'> {
   const fixed = RESOURCES.find((resource) => resource.uri === uri);
   if (fixed !== undefined) return fixed;
   const [, namespace, name] = SERVICE_URI.exec(uri) ?? [];
   if (namespace !== undefined && name !== undefined) return { command: SERVICE_COMMAND, params: { namespace, name } };
-  throw new McpError(RESOURCE_NOT_FOUND, `there is no resource ${JSON.stringify(uri.slice(0, 100))}; resources/list names them`, { uri });
+  throw new McpFailure(RPC.resourceNotFound, `there is no resource ${JSON.stringify(uri.slice(0, 100))}; resources/list names them`, { uri });
 }
 
-function protocolError(error: ClawError): McpError {
+function protocolError(error: ClawError): McpFailure {
   const data = plainError(error);
-  return new McpError(numberOf(error), `${data.code}: ${data.message}`, data);
+  return new McpFailure(numberOf(error), `${data.code}: ${data.message}`, data);
 }
 
 function numberOf({ code }: ClawError): number {
-  if (code.endsWith('_NOT_FOUND')) return RESOURCE_NOT_FOUND;
-  return code === 'INVALID_ARGUMENT' ? McpErrorCode.InvalidParams : code === 'NOT_ALLOWED' ? McpErrorCode.InvalidRequest : McpErrorCode.InternalError;
+  if (code.endsWith('_NOT_FOUND')) return RPC.resourceNotFound;
+  return code === 'INVALID_ARGUMENT' ? RPC.invalidParams : code === 'NOT_ALLOWED' ? RPC.invalidRequest : RPC.internalError;
 }
 
 function commandsInScope(scope: ToolScope): ReadonlySet<string> {

@@ -6,33 +6,26 @@ import { StdioServerTransport } from '@modelcontextprotocol/sdk/server/stdio.js'
 import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js';
 import {
   CallToolRequestSchema,
-  ErrorCode as McpErrorCode,
   GetPromptRequestSchema,
   ListPromptsRequestSchema,
   ListResourcesRequestSchema,
   ListResourceTemplatesRequestSchema,
   ListToolsRequestSchema,
-  McpError,
   ReadResourceRequestSchema,
-  type CallToolResult,
-  type ListToolsResult,
 } from '@modelcontextprotocol/sdk/types.js';
-import { findTool } from '../../tools/index.ts';
-import { toClawError, type ClawError } from '../errors.ts';
+import { McpFailure, RPC } from './mcp-failure.ts';
 import { instructions } from './mcp-instructions.ts';
 import { getPrompt, listPrompts } from './mcp-prompts.ts';
 import { listResources, listResourceTemplates, readResource } from './mcp-resources.ts';
-import { plainAnswer, plainError } from './plain-answer.ts';
-import { renderAnswer } from './render.ts';
-import { annotations, inputSchema, outputSchema } from './tool-schema.ts';
-import { toolsInScope, type ToolScope } from './tool-scope.ts';
+import { callTool, listTools, type Invoke } from './mcp-tools.ts';
+import type { ToolScope } from './tool-scope.ts';
 
 export interface McpServerOptions extends ToolScope {
   /**
    * Carries out a command, e.g. `connectAgent(path, scope).invoke`. Every call is handed on, also one of a tool that is
    * hidden or unknown, so that the agent refuses it and its audit log holds the attempt.
    */
-  readonly invoke: (command: string, params: unknown, signal: AbortSignal) => Promise<unknown>;
+  readonly invoke: Invoke;
   readonly version: string;
   /** A sentence or two that the client shows its model first: whose network the tools work on. */
   readonly introduction: string;
@@ -88,28 +81,16 @@ export function createMcpServer(options: McpServerOptions, calls: Calls): Server
   };
   server.setRequestHandler(ListToolsRequestSchema, ({ params }) => onePage(params, { tools: listTools(options) }));
   server.setRequestHandler(CallToolRequestSchema, async ({ params }, extra) =>
-    track(callTool(options, params, AbortSignal.any([calls.signal, extra.signal]))),
+    track(callTool(options.invoke, params, AbortSignal.any([calls.signal, extra.signal]))),
   );
   server.setRequestHandler(ListResourcesRequestSchema, ({ params }) => onePage(params, { resources: listResources(options) }));
   server.setRequestHandler(ListResourceTemplatesRequestSchema, ({ params }) => onePage(params, { resourceTemplates: listResourceTemplates(options) }));
   server.setRequestHandler(ReadResourceRequestSchema, async ({ params }, extra) =>
-    track(readResource(options, params.uri, AbortSignal.any([calls.signal, extra.signal]))),
+    track(readResource(options.invoke, params.uri, AbortSignal.any([calls.signal, extra.signal]))),
   );
   server.setRequestHandler(ListPromptsRequestSchema, ({ params }) => onePage(params, { prompts: listPrompts(options) }));
   server.setRequestHandler(GetPromptRequestSchema, ({ params }) => getPrompt(options, params));
   return server;
-}
-
-/** What tools/list answers: every tool in scope, in the order of the registry. */
-export function listTools(scope: ToolScope): ListToolsResult['tools'] {
-  return toolsInScope(scope).map((tool) => ({
-    name: tool.toolName,
-    title: tool.title,
-    description: tool.description,
-    inputSchema: inputSchema(tool),
-    outputSchema: outputSchema(tool),
-    annotations: { ...annotations(tool) },
-  }));
 }
 
 // An MCP client that closed stdin waits about two seconds before it sends a signal.
@@ -129,24 +110,5 @@ function watchStdio({ calls, stop }: { calls: Calls; stop: () => void }): () => 
 
 function onePage<List>(params: { cursor?: string | undefined } | undefined, list: List): List {
   if (params?.cursor === undefined) return list;
-  throw new McpError(McpErrorCode.InvalidParams, 'the list has one page, so no cursor is valid');
-}
-
-/** Besides the listed name, the dotted id of a command is understood. */
-async function callTool(options: McpServerOptions, call: { name: string; arguments?: unknown }, signal: AbortSignal): Promise<CallToolResult> {
-  try {
-    const command = findTool(call.name)?.command ?? call.name;
-    const answer = plainAnswer(command, await options.invoke(command, call.arguments ?? {}, signal));
-    return { content: [{ type: 'text', text: renderAnswer(command, answer) }], structuredContent: answer };
-  } catch (error) {
-    return toolError(toClawError(error));
-  }
-}
-
-/**
- * An error is one text with the error's JSON. It carries no structured content: clients hold that against the tool's
- * output schema even when the call failed, and would throw an error of their own instead of showing ours.
- */
-function toolError(error: ClawError): CallToolResult {
-  return { isError: true, content: [{ type: 'text', text: JSON.stringify(plainError(error)) }] };
+  throw new McpFailure(RPC.invalidParams, 'the list has one page, so no cursor is valid');
 }

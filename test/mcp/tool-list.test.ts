@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { encode } from 'gpt-tokenizer/encoding/o200k_base';
-import { listTools } from '../../src/surfaces/mcp.ts';
+import { listTools } from '../../src/surfaces/mcp-tools.ts';
 import { findTool, tools } from '../../tools/index.ts';
 import { openSession } from './client.ts';
 import { sampleAnswers } from './sample-answers.ts';
@@ -112,7 +112,7 @@ test('there is one sample answer per command, valid by its schema', () => {
 });
 
 test('read-only and toolsets hide what they refuse', () => {
-  assert.ok(listTools({ readOnly: true }).every(({ annotations }) => annotations?.readOnlyHint === true));
+  assert.ok(listTools({ readOnly: true }).every(({ annotations }) => annotations.readOnlyHint));
   assert.ok(listTools({ readOnly: true }).length > 5);
   assert.deepEqual(
     listTools({ readOnly: true, toolsets: ['services', 'network'] }).map(({ name }) => name),
