@@ -27,6 +27,7 @@ import type { World } from './managers/world.ts';
 import { createMetrics } from './metrics.ts';
 import { openNode } from './node-identity.ts';
 import { openOutsideLookup, refusalOfDocker } from './outside-lookup.ts';
+import { openChanges } from './observed/changes.ts';
 import { createEndpointCache } from './observed/endpoint-cache.ts';
 import { createObservedState } from './observed/observed-state.ts';
 import { takeOver } from './reconcile/adoption.ts';
@@ -36,6 +37,7 @@ import { openDrains } from './reconcile/drains.ts';
 import { openHealth } from './reconcile/health.ts';
 import { openJoined } from './reconcile/joined.ts';
 import { startLoop } from './reconcile/loop.ts';
+import type { PassResult } from './reconcile/passes.ts';
 import { tightener } from './reconcile/tighten.ts';
 import { startWorkloadController } from './reconcile/workloads.ts';
 import { openConfinedProxy } from './runtime/confined-proxy.ts';
@@ -107,6 +109,8 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
   const node = await openNode({ config, backend, nodeId: options.nodeId, file: stateDir.identity, isInUse }, signal);
   const observed = createObservedState();
   const endpoints = createEndpointCache(view.state, observed.state);
+  const changes = openChanges({ view, observed, endpointsOf: endpoints.endpointsOf });
+  opened.defer(() => changes.close());
 
   const driftLog = openDriftLog(logger);
   const onRepaired = (words: readonly string[]): void => driftLog.repaired(words);
@@ -156,7 +160,13 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
     signal,
   );
   opened.defer(() => drains.close());
-  const loop = startLoop({ node, view, observed, endpoints, drivers, drains, feedRoutes: (routes, until) => proxy.feed(routes, until), inheritedUdpFlows, tighten: tightener({ readConnections, conntrack, isLocal: ownAddresses, logger }), onPass: (pass) => metrics.onPass(pass), logger });
+  const failed = new Map<string, boolean>();
+  const onPass = (pass: PassResult): void => {
+    metrics.onPass(pass);
+    if (failed.get(pass.name) !== pass.failed) changes.nodeChanged();
+    failed.set(pass.name, pass.failed);
+  };
+  const loop = startLoop({ node, view, observed, endpoints, drivers, drains, feedRoutes: (routes, until) => proxy.feed(routes, until), inheritedUdpFlows, tighten: tightener({ readConnections, conntrack, isLocal: ownAddresses, logger }), onPass, logger });
   opened.defer(() => loop.close());
 
   const flows = await openFlows({
@@ -269,6 +279,7 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
     gid: mode === 'host' ? await groupId(config.socketGroup) : undefined,
     peerOf: createPeerLookup(),
     health: () => ({ node: node.id, mode, version: version(), pid: process.pid, ready: true }),
+    changes: (until) => changes.follow(until),
     invoke: ({ command, params, limits, surface, peer }, until) => dispatch(door, { command, params, limits, caller: { surface, peer } }, until),
   });
   opened.defer(() => socket.close());

@@ -14,6 +14,7 @@ import { removeStopped } from './managers/workloads.ts';
 import type { World } from './managers/world.ts';
 import type { Node } from './model/node.ts';
 import { nodeName, nodePlace, refuseOverlap } from './node-plan.ts';
+import { openChanges, type Change, type Changes } from './observed/changes.ts';
 import { createEndpointCache } from './observed/endpoint-cache.ts';
 import { createObservedState } from './observed/observed-state.ts';
 import { takeStateDirectory } from './state-directory.ts';
@@ -36,6 +37,8 @@ export interface ModelAgent {
   readonly node: string;
   /** The command's answer, by the same door as everywhere. */
   invoke(call: Call, signal: AbortSignal): Promise<Record<string, unknown>>;
+  /** Which objects have changed, as `GET /v1/changes` of another agent tells. */
+  changes(signal: AbortSignal): AsyncIterable<Change>;
   /** Forgets everything. */
   close(): Promise<void>;
 }
@@ -44,15 +47,15 @@ export interface ModelAgent {
 export async function openModelAgent(options: ModelAgentOptions): Promise<ModelAgent> {
   const opened = new AsyncDisposableStack();
   try {
-    const { node, door } = await openParts(options, opened);
-    return { node: node.id, invoke: (call, signal) => dispatch(door, call, signal), close: () => opened.disposeAsync() };
+    const { node, door, changes } = await openParts(options, opened);
+    return { node: node.id, invoke: (call, signal) => dispatch(door, call, signal), changes: (signal) => changes.follow(signal), close: () => opened.disposeAsync() };
   } catch (error) {
     await opened.disposeAsync();
     throw error;
   }
 }
 
-async function openParts({ nodeId, configFile, logger }: ModelAgentOptions, opened: AsyncDisposableStack): Promise<{ node: Node; door: Door }> {
+async function openParts({ nodeId, configFile, logger }: ModelAgentOptions, opened: AsyncDisposableStack): Promise<{ node: Node; door: Door; changes: Changes }> {
   const config = await readConfig(configFile);
   const node = modelNode(config, nodeId);
   const directory = await mkdtemp(join(tmpdir(), 'clawnode-model-'));
@@ -65,6 +68,8 @@ async function openParts({ nodeId, configFile, logger }: ModelAgentOptions, open
   opened.defer(() => view.close());
   const observed = createObservedState();
   const { endpointsOf } = createEndpointCache(view.state, observed.state);
+  const changes = openChanges({ view, observed, endpointsOf });
+  opened.defer(() => changes.close());
 
   /** By workload id: what two callers stop at once is removed once, for by then another one may have its name. */
   const removals = new Map<string, Promise<number>>();
@@ -126,7 +131,7 @@ async function openParts({ nodeId, configFile, logger }: ModelAgentOptions, open
     served: async () => notEnforced,
     isServed: () => notEnforced,
   };
-  return { node, door };
+  return { node, door, changes };
 }
 
 async function nothingToAttach(): Promise<never> {

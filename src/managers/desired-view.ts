@@ -6,6 +6,8 @@ import type { Desired } from '../model/observed.ts';
 import { Compacted, type Store, type StoreEvent } from '../store/store.ts';
 import { createRecordState, type AllocationTable } from './record-state.ts';
 
+type ChangeListener = (keys: readonly string[] | undefined) => void;
+
 export interface DesiredView {
   readonly state: Desired;
   allocations(range: AllocationRange): AllocationTable;
@@ -15,7 +17,8 @@ export interface DesiredView {
   modRevision(key: string): number;
   /** Resolves when the copy has seen the revision. */
   reached(revision: number, signal?: AbortSignal): Promise<void>;
-  onChange(listener: () => void): () => void;
+  /** Told after each transaction, with the keys that it wrote or deleted; undefined when everything was read again. */
+  onChange(listener: ChangeListener): () => void;
   close(): Promise<void>;
 }
 
@@ -28,7 +31,7 @@ export async function openDesiredView(store: Store, logger: Logger): Promise<Des
   const records = createRecordState();
   const { state } = records;
   const revisions = new Map<string, number>();
-  const listeners = new Set<() => void>();
+  const listeners = new Set<ChangeListener>();
   const ended = new AbortController();
   // Keys of services with the revision of their change, in order; complete behind `since`.
   const changes: { since: number; keys: { readonly revision: number; readonly key: string }[] } = { since: 0, keys: [] };
@@ -79,7 +82,8 @@ export async function openDesiredView(store: Store, logger: Logger): Promise<Des
             remember(event);
           }
           state.revision = batch.revision;
-          for (const listener of listeners) listener();
+          const keys = batch.events.map((event) => (event.type === 'put' ? event.item.key : event.key));
+          for (const listener of listeners) listener(keys);
         }
       } catch (error) {
         if (ended.signal.aborted) return;
@@ -95,7 +99,7 @@ export async function openDesiredView(store: Store, logger: Logger): Promise<Des
   const reread = async (): Promise<void> => {
     try {
       await load();
-      for (const listener of listeners) listener();
+      for (const listener of listeners) listener(undefined);
     } catch (error) {
       // The next watch fails too, and leads here again.
       if (!ended.signal.aborted) logger.error({ err: error }, 'the store can not be read');

@@ -1,10 +1,12 @@
 /** The agent's unix socket: HTTP in front of the door, for every surface. It knows no command and decides nothing. */
+import { once } from 'node:events';
 import { chmod, chown, mkdir, readFile, rm } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createConnection, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { callLimits, type CallLimits } from '../call-limits.ts';
 import { ClawError, toClawError, type ErrorCode } from '../errors.ts';
+import { CHANGES_PATH, type FollowChanges } from './agent-changes.ts';
 
 export interface AgentSocketOptions {
   readonly path: string;
@@ -12,6 +14,8 @@ export interface AgentSocketOptions {
   readonly gid: number | undefined;
   readonly invoke: (call: SocketCall, signal: AbortSignal) => Promise<unknown>;
   readonly health: () => Record<string, unknown>;
+  /** What `GET /v1/changes` tells, as long as the caller listens: one JSON object a line. */
+  readonly changes: FollowChanges;
   /** Who is at the other end, for the audit log. */
   readonly peerOf: (socket: Socket) => Promise<string>;
 }
@@ -43,7 +47,8 @@ export async function openAgentSocket(options: AgentSocketOptions): Promise<Agen
   await rm(path, { force: true });
 
   const peers = new WeakMap<Socket, Promise<string>>();
-  const server = createServer((request, response) => void serve(options, peers, { request, response }));
+  const closing = new AbortController();
+  const server = createServer((request, response) => void serve(options, peers, { request, response, closing: closing.signal }));
   server.on('connection', (socket) => peers.set(socket, options.peerOf(socket)));
   // A request that waits for the kernel may take long; the caller decides when to give up.
   server.requestTimeout = 0;
@@ -57,6 +62,8 @@ export async function openAgentSocket(options: AgentSocketOptions): Promise<Agen
   return {
     close: () =>
       new Promise((resolve) => {
+        // Who listens for changes would do so for ever.
+        closing.abort();
         const timer = setTimeout(() => server.closeAllConnections(), CLOSE_GRACE_MS);
         server.close(() => {
           clearTimeout(timer);
@@ -102,15 +109,18 @@ export async function groupId(group: string): Promise<number | undefined> {
 interface Exchange {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
+  /** Aborts when the socket is being closed. */
+  readonly closing: AbortSignal;
 }
 
-async function serve(options: AgentSocketOptions, peers: WeakMap<Socket, Promise<string>>, { request, response }: Exchange): Promise<void> {
+async function serve(options: AgentSocketOptions, peers: WeakMap<Socket, Promise<string>>, { request, response, closing }: Exchange): Promise<void> {
   const gone = new AbortController();
   response.once('close', () => {
     if (!response.writableFinished) gone.abort(new ClawError('CANCELLED', 'the caller went away'));
   });
   try {
     if (request.method === 'GET' && request.url === '/v1/health') return answer(response, 200, options.health());
+    if (request.method === 'GET' && request.url === CHANGES_PATH) return await stream(response, options.changes(AbortSignal.any([gone.signal, closing])), gone.signal);
     if (request.method !== 'POST' || request.url !== '/v1/invoke') {
       throw new ClawError('UNKNOWN_COMMAND', `${request.method ?? ''} ${(request.url ?? '').slice(0, 80)} is nothing the agent serves`, { hint: 'POST /v1/invoke {command, params}.' });
     }
@@ -121,6 +131,14 @@ async function serve(options: AgentSocketOptions, peers: WeakMap<Socket, Promise
     const error = toClawError(thrown);
     answer(response, statusOf(error.code), error.toJSON());
   }
+}
+
+async function stream(response: ServerResponse, lines: AsyncIterable<unknown>, gone: AbortSignal): Promise<void> {
+  response.writeHead(200, { 'content-type': 'application/x-ndjson' });
+  for await (const line of lines) {
+    if (!response.write(`${JSON.stringify(line)}\n`)) await once(response, 'drain', { signal: gone }).catch(() => undefined);
+  }
+  response.end();
 }
 
 function answer(response: ServerResponse, status: number, body: unknown): void {

@@ -18,9 +18,13 @@ interface Resource {
 /** As many as one page of a list holds; `count` tells when there are more. */
 const MOST = 500;
 
+export const STATUS_URI = 'network://status';
+export const SERVICES_URI = 'network://services';
+export const POLICIES_URI = 'network://policies';
+
 const RESOURCES: readonly Resource[] = [
   {
-    uri: 'network://status',
+    uri: STATUS_URI,
     name: 'status',
     title: 'Network status',
     description: 'Mode and health of this node, as network_status answers.',
@@ -28,7 +32,7 @@ const RESOURCES: readonly Resource[] = [
     params: {},
   },
   {
-    uri: 'network://services',
+    uri: SERVICES_URI,
     name: 'services',
     title: 'Services',
     description: `The first ${MOST} services with virtual IPs and number of endpoints; count tells how many there are.`,
@@ -36,7 +40,7 @@ const RESOURCES: readonly Resource[] = [
     params: { limit: MOST },
   },
   {
-    uri: 'network://policies',
+    uri: POLICIES_URI,
     name: 'policies',
     title: 'Network policies',
     description: `The first ${MOST} network policies; count tells how many there are.`,
@@ -86,11 +90,17 @@ export async function readResource(invoke: Invoke, uri: string, signal: AbortSig
   }
 }
 
+/** The service that a resource of the template shows. */
+export function serviceBehind(uri: string): { namespace: string; name: string } | undefined {
+  const [, namespace, name] = SERVICE_URI.exec(uri) ?? [];
+  return namespace === undefined || name === undefined ? undefined : { namespace, name };
+}
+
 function callBehind(uri: string): Pick<Resource, 'command' | 'params'> {
   const fixed = RESOURCES.find((resource) => resource.uri === uri);
   if (fixed !== undefined) return fixed;
-  const [, namespace, name] = SERVICE_URI.exec(uri) ?? [];
-  if (namespace !== undefined && name !== undefined) return { command: SERVICE_COMMAND, params: { namespace, name } };
+  const service = serviceBehind(uri);
+  if (service !== undefined) return { command: SERVICE_COMMAND, params: service };
   throw new McpFailure(RPC.resourceNotFound, `there is no resource ${JSON.stringify(uri.slice(0, 100))}; resources/list names them`, { uri });
 }
 

@@ -9,7 +9,8 @@ import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/
 import { CallToolResultSchema } from '@modelcontextprotocol/sdk/types.js';
 import { ClawError } from '../../src/errors.ts';
 import { listenOnLoopback } from '../../src/surfaces/http.ts';
-import { mcpRoute, type McpRouteOptions } from '../../src/surfaces/mcp-http.ts';
+import { mcpRoute } from '../../src/surfaces/mcp-http.ts';
+import { createMcpServer, type McpServerOptions } from '../../src/surfaces/mcp-server.ts';
 import { tools } from '../../tools/index.ts';
 import { errorOf } from './client.ts';
 import { sampleAnswers } from './sample-answers.ts';
@@ -25,24 +26,21 @@ interface Served {
   readonly stop: () => Promise<void>;
 }
 
-async function serve(t: TestContext, options: Partial<McpRouteOptions> = {}): Promise<Served> {
+async function serve(t: TestContext, options: Partial<McpServerOptions> = {}): Promise<Served> {
   const calls: string[] = [];
   const defects: unknown[] = [];
   const stopping = new AbortController();
-  const route = mcpRoute(
-    {
-      version: '0.0.1',
-      introduction: 'You program node n1.',
-      token: TOKEN,
-      ...options,
-      invoke: async (command, params, signal) => {
-        calls.push(command);
-        if (options.invoke !== undefined) return options.invoke(command, params, signal);
-        return sampleAnswers[command] ?? Promise.reject(new ClawError('UNKNOWN_COMMAND', `no sample for ${command}`));
-      },
+  const server: McpServerOptions = {
+    version: '0.0.1',
+    introduction: 'You program node n1.',
+    ...options,
+    invoke: async (command, params, signal) => {
+      calls.push(command);
+      if (options.invoke !== undefined) return options.invoke(command, params, signal);
+      return sampleAnswers[command] ?? Promise.reject(new ClawError('UNKNOWN_COMMAND', `no sample for ${command}`));
     },
-    stopping.signal,
-  );
+  };
+  const route = mcpRoute({ token: TOKEN, createServer: (_kind, signal) => createMcpServer(server, { running: new Set(), signal }) }, stopping.signal);
   const listener = await listenOnLoopback({ port: 0, routes: [route], onDefect: (error) => defects.push(error) });
   t.after(() => listener.close());
   const stop = async (): Promise<void> => {

@@ -1,6 +1,7 @@
 /** Finds the agent that `clawnode mcp` speaks for: a running one, a sandbox of its own, or the model. It never starts one on the machine itself. */
 import { platform } from 'node:process';
 import { ClawError } from '../../errors.ts';
+import { followChanges, type FollowChanges } from '../agent-changes.ts';
 import { connectAgent, connectUsualAgent, RESTART_WAIT_MS, type AgentClient } from '../agent-client.ts';
 import type { ToolScope } from '../tool-scope.ts';
 
@@ -11,6 +12,7 @@ const HEALTH_TIMEOUT_MS = 5_000;
 
 export interface ChosenAgent {
   readonly invoke: AgentClient['invoke'];
+  readonly changes: FollowChanges;
   /** For the model at the other end: whether what it changes is a machine, a sandbox or nothing at all, and why. */
   readonly introduction: string;
   readonly close: () => Promise<void>;
@@ -74,6 +76,7 @@ async function sandboxAgent({ configFile, scope, signal }: Choice, why: string):
   return {
     // Its agent is there as long as the sandbox is, so one that does not listen is being restarted.
     invoke: connectAgent(sandbox.socketPath, { surface: 'mcp', ...scope, restartWaitMs: RESTART_WAIT_MS }).invoke,
+    changes: (until) => followChanges(sandbox.socketPath, until),
     introduction: `You speak for a private sandbox (${why}); its ingress is ${sandbox.ingressUrl}. It ends with this server.`,
     close: sandbox.close,
   };
@@ -90,6 +93,7 @@ async function modelAgent({ configFile, scope: limits, signal }: Choice, why: st
   say(`speaking for a model (${why}); nothing is enforced`);
   return {
     invoke: (command, params, until) => agent.invoke({ command, params, limits, caller }, until),
+    changes: (until) => agent.changes(until),
     introduction: `${MODEL} Why: ${why}. It ends with this server.`,
     close: async () => agent.close(),
   };
@@ -98,7 +102,12 @@ async function modelAgent({ configFile, scope: limits, signal }: Choice, why: st
 /** An agent that somebody else started goes on when we end. */
 function attached(agent: AgentClient, { node, mode, whose }: { node: string; mode: string; whose: string }): ChosenAgent {
   say(`speaking for node ${node} (${mode} mode) on ${agent.socketPath}`);
-  return { invoke: agent.invoke, introduction: `${whose} Its agent answers on ${agent.socketPath}.`, close: async () => undefined };
+  return {
+    invoke: agent.invoke,
+    changes: (until) => followChanges(agent.socketPath, until),
+    introduction: `${whose} Its agent answers on ${agent.socketPath}.`,
+    close: async () => undefined,
+  };
 }
 
 function programs(node: string): string {

@@ -4,7 +4,8 @@ import { TOOLSET_CHOICES, TOOLSETS, type ToolsetChoice } from '../../../tools/de
 import { toClawError } from '../../errors.ts';
 import { refuseLaterToolset } from '../../not-built.ts';
 import { version } from '../../version.ts';
-import { serveMcp, type McpServerOptions } from '../mcp.ts';
+import { createMcpServer, type McpServerOptions } from '../mcp-server.ts';
+import { serveMcp } from '../mcp.ts';
 import type { ToolScope } from '../tool-scope.ts';
 import { chooseAgent, MODES, say, type Mode } from './mcp-agent.ts';
 import { stopSignal } from './stop-signal.ts';
@@ -47,8 +48,8 @@ or the server was stopped, 1 when there is no agent to speak for or the port is 
     try {
       const chosen = await chooseAgent(mode, { configFile, scope, signal: stop });
       try {
-        const { introduction, invoke } = chosen;
-        const server: McpServerOptions = { invoke, version: version(), introduction, ...scope };
+        const { introduction, invoke, changes } = chosen;
+        const server: McpServerOptions = { invoke, changes, version: version(), introduction, ...scope };
         await (http === undefined ? serveMcp(server, stop) : serveHttp(server, http, stop));
       } finally {
         await chosen.close();
@@ -75,9 +76,11 @@ async function serveHttp(server: McpServerOptions, { port, tokenFile }: HttpArgu
   ]);
   const file = tokenFile ?? defaultTokenFile();
   const token = await readOrMakeToken(file);
+  const { changes: _changes, ...alone } = server;
   const listener = await listenOnLoopback({
     port,
-    routes: [mcpRoute({ ...server, token }, stop)],
+    // A server for one request could tell of nothing that happens later.
+    routes: [mcpRoute({ token, createServer: ({ lasting }, signal) => createMcpServer(lasting ? server : alone, { running: new Set(), signal }) }, stop)],
     onDefect: (error) => say(`a request met a defect: ${toClawError(error).message}`),
   });
   say(`serving http://${LOOPBACK}:${listener.port}${MCP_PATH}; its bearer token is in ${file}`);

@@ -23,6 +23,7 @@ export async function serveModel({ socketPath, ...options }: ModelOptions, stop:
       // Who is at the other end is the kernel's knowledge, and this runs where we know of none.
       peerOf: async () => 'unknown',
       health: () => ({ node: agent.node, mode: 'model', version: version(), pid: process.pid, ready: true }),
+      changes: (until) => agent.changes(until),
       invoke: ({ command, params, limits, surface, peer }, until) => agent.invoke({ command, params, limits, caller: { surface, peer } }, until),
     });
     try {
