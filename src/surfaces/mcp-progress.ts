@@ -31,7 +31,7 @@ export async function withProgress<Answer>(call: ToolCall, tell: (progress: Prog
 }
 
 /** What a call that takes longer than a second is waiting for by then. */
-function waitsFor({ name }: ToolCall): string {
+export function waitsFor({ name }: ToolCall): string {
   const tool = findTool(name);
   const known = tool === undefined ? undefined : WAITS[tool.command];
   if (known !== undefined) return known;

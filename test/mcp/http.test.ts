@@ -1,81 +1,16 @@
 /** MCP over HTTP, driven by the real client and by raw requests: who is let in, what is refused before it, and many calls at once. */
 import assert from 'node:assert/strict';
-import { request, type IncomingHttpHeaders } from 'node:http';
+import { request } from 'node:http';
 import { connect } from 'node:net';
 import { text } from 'node:stream/consumers';
-import { test, type TestContext } from 'node:test';
-import { Client } from '@modelcontextprotocol/sdk/client/index.js';
-import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
+import { test } from 'node:test';
 import { CallToolResultSchema } from '@modelcontextprotocol/sdk/types.js';
 import { ClawError } from '../../src/errors.ts';
 import { listenOnLoopback } from '../../src/surfaces/http.ts';
-import { mcpRoute } from '../../src/surfaces/mcp-http.ts';
-import { createMcpServer, type McpServerOptions } from '../../src/surfaces/mcp-server.ts';
 import { tools } from '../../tools/index.ts';
 import { errorOf } from './client.ts';
+import { asRecord, AUTHORIZED, connectClient, raw, serve, TOKEN, USUAL, type Raw } from './http-server.ts';
 import { sampleAnswers } from './sample-answers.ts';
-
-const TOKEN = 'a-token-for-these-tests-alone';
-const AUTHORIZED = { authorization: `Bearer ${TOKEN}` };
-const PING = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'ping' });
-
-interface Served {
-  readonly port: number;
-  readonly calls: string[];
-  readonly defects: unknown[];
-  readonly stop: () => Promise<void>;
-}
-
-async function serve(t: TestContext, options: Partial<McpServerOptions> = {}): Promise<Served> {
-  const calls: string[] = [];
-  const defects: unknown[] = [];
-  const stopping = new AbortController();
-  const server: McpServerOptions = {
-    version: '0.0.1',
-    introduction: 'You program node n1.',
-    ...options,
-    invoke: async (command, params, signal) => {
-      calls.push(command);
-      if (options.invoke !== undefined) return options.invoke(command, params, signal);
-      return sampleAnswers[command] ?? Promise.reject(new ClawError('UNKNOWN_COMMAND', `no sample for ${command}`));
-    },
-  };
-  const route = mcpRoute({ token: TOKEN, createServer: (_kind, signal) => createMcpServer(server, { running: new Set(), signal }) }, stopping.signal);
-  const listener = await listenOnLoopback({ port: 0, routes: [route], onDefect: (error) => defects.push(error) });
-  t.after(() => listener.close());
-  const stop = async (): Promise<void> => {
-    stopping.abort();
-    await listener.close();
-  };
-  return { port: listener.port, calls, defects, stop };
-}
-
-interface Raw {
-  readonly method?: string;
-  readonly path?: string;
-  readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: string | Buffer;
-}
-
-const USUAL = { 'content-type': 'application/json', accept: 'application/json, text/event-stream' };
-
-function raw(port: number, { method = 'POST', path = '/mcp', headers = {}, body = PING }: Raw = {}): Promise<{ status: number; headers: IncomingHttpHeaders; body: string }> {
-  return new Promise((resolve, reject) => {
-    const outgoing = request({ host: '127.0.0.1', port, method, path, agent: false, headers: { ...USUAL, ...headers } }, (response) => {
-      text(response).then((answer) => resolve({ status: response.statusCode ?? 0, headers: response.headers, body: answer }), reject);
-    });
-    outgoing.on('error', reject);
-    outgoing.end(method === 'GET' ? undefined : body);
-  });
-}
-
-async function connectClient(t: TestContext, port: number): Promise<Client> {
-  const client = new Client({ name: 'test', version: '1' });
-  const transport = new StreamableHTTPClientTransport(new URL(`http://127.0.0.1:${port}/mcp`), { requestInit: { headers: AUTHORIZED } });
-  t.after(() => client.close());
-  await client.connect(transport);
-  return client;
-}
 
 test('the real client lists tools, calls one, reads a resource and gets a prompt', async (t) => {
   const { port, calls, defects } = await serve(t);
@@ -165,7 +100,7 @@ test('a request with an empty Host or without one is refused too', async (t) => 
   }
 });
 
-test('GET and DELETE are 405: there are no sessions and no streams', async (t) => {
+test('without a session GET and DELETE are 405: there is no stream and nothing to end', async (t) => {
   const { port } = await serve(t);
   for (const method of ['GET', 'DELETE', 'PUT', 'OPTIONS']) {
     const { status, headers } = await raw(port, { method, headers: { ...AUTHORIZED, accept: 'text/event-stream' } });
@@ -245,8 +180,3 @@ test('a taken port is told, with what to do', async (t) => {
     return true;
   });
 });
-
-function asRecord(value: unknown): Record<string, unknown> {
-  assert.ok(typeof value === 'object' && value !== null);
-  return Object.fromEntries(Object.entries(value));
-}

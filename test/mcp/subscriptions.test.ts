@@ -1,0 +1,136 @@
+/** Subscriptions to resources: which change is told of which resource, and that listening ends with the last of them. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { McpError, ResourceUpdatedNotificationSchema } from '@modelcontextprotocol/sdk/types.js';
+import { ClawError } from '../../src/errors.ts';
+import type { Change } from '../../src/observed/changes.ts';
+import { openSession, type Session } from './client.ts';
+import { sampleAnswers } from './sample-answers.ts';
+
+const STATUS = 'network://status';
+const SERVICES = 'network://services';
+const POLICIES = 'network://policies';
+const WEB = 'network://services/default/web';
+
+/** Changes that the test makes, and how many listen to them. */
+function script() {
+  const listeners = new Set<(change: Change) => void>();
+  let begun = 0;
+  return {
+    begun: () => begun,
+    listening: () => listeners.size,
+    tell: (keys?: readonly string[]) => listeners.forEach((listener) => listener({ revision: 1, ...(keys === undefined ? {} : { keys }) })),
+    changes: async function* (this: void, signal: AbortSignal): AsyncGenerator<Change> {
+      begun += 1;
+      const waiting: Change[] = [{ revision: 1 }];
+      let wake = Promise.withResolvers<void>();
+      const listener = (change: Change): void => {
+        waiting.push(change);
+        wake.resolve();
+      };
+      listeners.add(listener);
+      signal.addEventListener('abort', () => wake.resolve(), { once: true });
+      try {
+        while (!signal.aborted) {
+          const next = waiting.shift();
+          if (next !== undefined) yield next;
+          else {
+            await wake.promise;
+            wake = Promise.withResolvers();
+          }
+        }
+      } finally {
+        listeners.delete(listener);
+      }
+    },
+  };
+}
+
+function updatesOf({ client }: Session): string[] {
+  const uris: string[] = [];
+  client.setNotificationHandler(ResourceUpdatedNotificationSchema, ({ params: { uri } }) => void uris.push(uri));
+  return uris;
+}
+
+test('each resource is told of what it shows, once for each change, and of nothing else', async () => {
+  const agent = script();
+  await using session = await openSession({ changes: agent.changes });
+  assert.deepEqual(session.client.getServerCapabilities()?.resources, { subscribe: true });
+  const uris = updatesOf(session);
+  for (const uri of [STATUS, SERVICES, POLICIES, WEB]) await session.client.subscribeResource({ uri });
+  assert.equal(agent.begun(), 1, 'one stream for all of them');
+  const told = async (keys?: readonly string[]): Promise<string[]> => {
+    agent.tell(keys);
+    await delay(30);
+    return uris.splice(0);
+  };
+  assert.deepEqual(await told([]), [STATUS]);
+  assert.deepEqual(await told(['workloads/default/web']), [STATUS]);
+  assert.deepEqual(await told(['services/default/web']), [STATUS, SERVICES, WEB]);
+  assert.deepEqual(await told(['services/default/web-2', 'services/team-a/web']), [STATUS, SERVICES]);
+  assert.deepEqual(await told(['policies/default/web']), [STATUS, POLICIES]);
+  assert.deepEqual(await told(undefined), [STATUS, SERVICES, POLICIES, WEB], 'after a restart anything may be another');
+});
+
+test('what nobody subscribed to is not told, nor what was unsubscribed; listening ends with the last', async () => {
+  const agent = script();
+  await using session = await openSession({ changes: agent.changes });
+  const uris = updatesOf(session);
+  assert.equal(agent.begun(), 0, 'nobody listens before there is a subscription');
+  await session.client.subscribeResource({ uri: SERVICES });
+  await session.client.subscribeResource({ uri: POLICIES });
+  await session.client.unsubscribeResource({ uri: SERVICES });
+  agent.tell(undefined);
+  await delay(30);
+  assert.deepEqual(uris, [POLICIES]);
+  await session.client.unsubscribeResource({ uri: POLICIES });
+  await delay(10);
+  assert.equal(agent.listening(), 0);
+  await session.client.subscribeResource({ uri: SERVICES });
+  assert.equal(agent.listening(), 1);
+  agent.tell([`services/default/web`]);
+  await delay(30);
+  assert.deepEqual(uris, [POLICIES, SERVICES]);
+});
+
+test('the end of the session ends the listening', async () => {
+  const agent = script();
+  await using session = await openSession({ changes: agent.changes });
+  await session.client.subscribeResource({ uri: STATUS });
+  assert.equal(agent.listening(), 1);
+  await session.stop();
+  await delay(10);
+  assert.equal(agent.listening(), 0);
+});
+
+test('what can not be read can not be subscribed to', async () => {
+  const agent = script();
+  const invoke = async (command: string): Promise<unknown> => {
+    if (command !== 'service.get') throw new ClawError('NOT_ALLOWED', `${command} belongs to another toolset`);
+    throw new ClawError('SERVICE_NOT_FOUND', 'there is no service default/web');
+  };
+  await using session = await openSession({ changes: agent.changes, invoke });
+  for (const [uri, code] of [[WEB, -32_002], ['network://nothing', -32_002], [STATUS, -32_600]] as const) {
+    await assert.rejects(session.client.subscribeResource({ uri }), (error) => error instanceof McpError && error.code === code, uri);
+  }
+  assert.equal(agent.begun(), 0);
+});
+
+test('an agent that tells of no changes is an error of the subscription, and the next one tries again', async () => {
+  let attempts = 0;
+  const changes = async function* (): AsyncGenerator<Change> {
+    attempts += 1;
+    if (attempts === 1) throw new ClawError('AGENT_UNREACHABLE', 'the agent tells of no changes');
+    yield { revision: 1 };
+  };
+  await using session = await openSession({ changes, invoke: async (command) => sampleAnswers[command] });
+  await assert.rejects(session.client.subscribeResource({ uri: STATUS }), /tells of no changes/);
+  await session.client.subscribeResource({ uri: STATUS });
+});
+
+test('without changes to listen to, subscribing is not offered', async () => {
+  await using session = await openSession();
+  assert.deepEqual(session.client.getServerCapabilities()?.resources, {});
+  await assert.rejects(session.client.subscribeResource({ uri: STATUS }), /Method not found/);
+});
