@@ -1,51 +1,17 @@
 /** `clawnode mcp` in front of a real agent over HTTP, and the model where this machine gives no sandbox, driven by the real client. */
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { test, type TestContext } from 'node:test';
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { getDefaultEnvironment, StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js';
-import { StreamableHTTPClientTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
-import { CallToolResultSchema, McpError, type CallToolResult } from '@modelcontextprotocol/sdk/types.js';
-import { start, type Argv } from '../../src/drivers/exec.ts';
+import { McpError } from '@modelcontextprotocol/sdk/types.js';
+import type { Argv } from '../../src/drivers/exec.ts';
 import { launcher } from '../cli/cli-process.ts';
 import { asOrdinaryUser } from '../cli/sandbox-fixture.ts';
 import { errorOf } from '../mcp/client.ts';
-
-async function serveHttp(t: TestContext, args: readonly string[]): Promise<() => Promise<Client>> {
-  const folder = await mkdtemp(join(tmpdir(), 'claw-mcp-http-'));
-  const tokenFile = join(folder, 'token');
-  const server = start([process.execPath, launcher, 'mcp', '--http', '--port', '0', '--token-file', tokenFile, ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
-  const ended = once(server, 'exit');
-  t.after(async () => {
-    server.kill('SIGTERM');
-    assert.deepEqual(await ended, [0, null]);
-    await rm(folder, { recursive: true, force: true });
-  });
-  let url: string | undefined;
-  for await (const line of createInterface({ input: server.stderr ?? assert.fail() })) {
-    url = /serving (\S+);/.exec(line)?.[1];
-    if (url !== undefined) break;
-  }
-  assert.ok(url !== undefined, 'it ended before it served');
-  const endpoint = new URL(url);
-  const headers = { authorization: `Bearer ${(await readFile(tokenFile, 'utf8')).trim()}` };
-  return async () => {
-    const client = new Client({ name: 'test', version: '1' });
-    await client.connect(new StreamableHTTPClientTransport(endpoint, { requestInit: { headers } }));
-    return client;
-  };
-}
-
-async function call(client: Client, name: string, args: Record<string, unknown> = {}): Promise<CallToolResult> {
-  return CallToolResultSchema.parse(await client.callTool({ name, arguments: args }));
-}
+import { call, serveHttp } from './fixture-mcp.ts';
 
 test('200 changes at once over HTTP are all in the kernel', async (t) => {
-  const connect = await serveHttp(t, ['--mode', 'sandbox']);
+  const connect = (await serveHttp(t, { args: ['--mode', 'sandbox'] })).connect;
   const clients = await Promise.all([connect(), connect(), connect(), connect()]);
   t.after(() => Promise.all(clients.map((client) => client.close())));
   const [client] = clients;
@@ -65,7 +31,7 @@ test('200 changes at once over HTTP are all in the kernel', async (t) => {
 });
 
 test('what a session may not call it may not read either', async (t) => {
-  const connect = await serveHttp(t, ['--mode', 'sandbox', '--read-only', '--toolsets', 'ingress']);
+  const connect = (await serveHttp(t, { args: ['--mode', 'sandbox', '--read-only', '--toolsets', 'ingress'] })).connect;
   const client = await connect();
   t.after(() => client.close());
   assert.deepEqual((await client.listResources()).resources, []);
@@ -103,7 +69,7 @@ test('an ordinary user has the model, on stdio as anyone', async (t) => {
 });
 
 test('the prompt of the first pattern, followed word by word, publishes a service', async (t) => {
-  const connect = await serveHttp(t, ['--mode', 'sandbox']);
+  const connect = (await serveHttp(t, { args: ['--mode', 'sandbox'] })).connect;
   const client = await connect();
   t.after(() => client.close());
   const { messages } = await client.getPrompt({ name: 'expose_web_service', arguments: { name: 'web', host: 'www.example.com', replicas: '2' } });

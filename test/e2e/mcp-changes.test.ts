@@ -1,0 +1,243 @@
+/** Changes, progress and cancellation through `clawnode mcp` in front of a real agent in a sandbox, on stdio and over HTTP. */
+import assert from 'node:assert/strict';
+import { readdir, readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, test, type TestContext } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Client } from '@modelcontextprotocol/sdk/client/index.js';
+import { ResourceUpdatedNotificationSchema, type Progress } from '@modelcontextprotocol/sdk/types.js';
+import { openSandbox, type Sandbox } from '../../src/sandbox/sandbox.ts';
+import { connectAgent, RESTART_WAIT_MS, type AgentClient } from '../../src/surfaces/agent-client.ts';
+import { eventually, runInside } from '../cli/sandbox-fixture.ts';
+import { call, connectStdio, serveHttp } from './fixture-mcp.ts';
+
+const never = new AbortController().signal;
+const STATUS = 'network://status';
+const SERVICES = 'network://services';
+const POLICIES = 'network://policies';
+const WEB = 'network://services/default/web';
+/** Echoes what it is sent, until it is killed. */
+const SERVER = "require('node:net').createServer((socket) => { socket.on('error', () => {}); socket.pipe(socket); }).listen(8080)";
+/** Holds one connection to the address in its argument, and says when it has it. */
+const HOLDER = "const socket = require('node:net').connect(80, process.argv[1], () => console.log('held')); socket.on('error', () => {}); setInterval(() => {}, 1000)";
+
+let sandbox: Sandbox;
+let other: AgentClient;
+
+before(async () => {
+  sandbox = await openSandbox({}, never);
+  other = connectAgent(sandbox.socketPath, { surface: 'cli', restartWaitMs: RESTART_WAIT_MS });
+});
+
+after(() => sandbox.close());
+
+const CONNECT: Readonly<Record<string, (t: TestContext) => Promise<Client>>> = {
+  stdio: (t) => connectStdio(t, { socket: sandbox.socketPath }),
+  HTTP: async (t) => {
+    const { connect } = await serveHttp(t, { socket: sandbox.socketPath });
+    const client = await connect();
+    t.after(() => client.close());
+    return client;
+  },
+};
+
+function invoke(command: string, params: Record<string, unknown> = {}): Promise<unknown> {
+  return other.invoke(command, params, never);
+}
+
+/** Removes what a test has made, last first. */
+async function remove(...commands: readonly (readonly [string, string])[]): Promise<void> {
+  for (const [command, name] of commands) await invoke(command, { name });
+}
+
+interface Told {
+  readonly uri: string;
+  readonly atMs: number;
+}
+
+async function subscribe(client: Client, ...uris: readonly string[]): Promise<Told[]> {
+  const told: Told[] = [];
+  client.setNotificationHandler(ResourceUpdatedNotificationSchema, ({ params: { uri } }) => void told.push({ uri, atMs: performance.now() }));
+  for (const uri of uris) await client.subscribeResource({ uri });
+  return told;
+}
+
+/** What was told of since it was last asked, each once. */
+function taken(told: Told[]): string[] {
+  return [...new Set(told.splice(0).map(({ uri }) => uri))].toSorted();
+}
+
+for (const [how, connect] of Object.entries(CONNECT)) {
+  test(`over ${how}, what another client changes is told within a second, and nothing without a change`, async (t) => {
+    await invoke('service.create', { name: 'web', selector: { app: 'web' }, port: 80, targetPort: 8080 });
+    const client = await connect(t);
+    const told = await subscribe(client, STATUS, SERVICES, POLICIES, WEB);
+    await delay(1_500);
+    taken(told);
+    await delay(2_000);
+    assert.deepEqual(taken(told), [], 'nothing has changed');
+
+    const startedAt = performance.now();
+    await invoke('network.policy.create', { name: 'db', selector: { app: 'db' }, ingress: [], egress: [] });
+    await eventually(async () => told, (seen) => seen.some(({ uri }) => uri === POLICIES));
+    const tookMs = (told[0]?.atMs ?? 0) - startedAt;
+    t.diagnostic(`the first notification came after ${tookMs.toFixed(0)} ms`);
+    assert.ok(tookMs < 1_000, `${tookMs} ms`);
+    await delay(1_000);
+    assert.deepEqual(taken(told), [POLICIES, STATUS]);
+
+    await invoke('service.create', { name: 'other', selector: { app: 'other' }, port: 80 });
+    await delay(1_000);
+    assert.deepEqual(taken(told), [SERVICES, STATUS], 'another service is not this one');
+
+    await t.test('an endpoint that comes and one that dies are changes of the service', async () => {
+      await invoke('workload.run', { name: 'web-1', labels: { app: 'web' }, command: [process.execPath, '-e', SERVER], ports: [{ name: 'http', port: 8080 }] });
+      await delay(1_000);
+      assert.deepEqual(taken(told), [SERVICES, WEB, STATUS].toSorted());
+      await runInside(sandbox, ['pkill', '-KILL', '-f', 'socket.pipe.socket.']);
+      await eventually(async () => told.map(({ uri }) => uri), (seen) => seen.includes(WEB) && seen.includes(SERVICES));
+      await delay(500);
+      taken(told);
+    });
+
+    for (const uri of [STATUS, SERVICES, WEB]) await client.unsubscribeResource({ uri });
+    await remove(['service.delete', 'web'], ['service.delete', 'other'], ['workload.stop', 'web-1']);
+    await delay(1_000);
+    assert.deepEqual(taken(told), [], 'it was unsubscribed');
+    await remove(['network.policy.delete', 'db']);
+    await delay(1_000);
+    assert.deepEqual(taken(told), [POLICIES]);
+  });
+
+  test(`over ${how}, a killed agent is followed again, and anything may have changed`, async (t) => {
+    const client = await connect(t);
+    const told = await subscribe(client, STATUS, SERVICES);
+    const { pid } = await other.health(never);
+    await runInside(sandbox, ['kill', '-KILL', `${pid}`]);
+    await eventually(async () => taken([...told]), (seen) => seen.length === 2);
+    await delay(1_500);
+    taken(told);
+    await invoke('service.create', { name: 'after', selector: { app: 'x' }, port: 80 });
+    await eventually(async () => taken([...told]), (seen) => seen.includes(SERVICES));
+    await remove(['service.delete', 'after']);
+  });
+
+  test(`over ${how}, a client that goes leaves no connection at the agent`, async (t) => {
+    const { pid } = await other.health(never);
+    const sockets = async (): Promise<number> => Number((await runInside(sandbox, ['sh', '-c', `ls -l /proc/${pid}/fd | grep -c socket:`])).stdout);
+    let idle = -1;
+    // An agent that has just started opens and closes some of its own.
+    for (let before = -2; before !== idle; await delay(500)) [before, idle] = [idle, await sockets()];
+    const clients: Client[] = [];
+    for (let index = 0; index < 3; index += 1) clients.push(await connect(t));
+    for (const client of clients) await subscribe(client, STATUS, SERVICES, POLICIES);
+    assert.ok((await sockets()) >= idle + 3, 'each listens');
+    for (const client of clients) {
+      if (client.transport !== undefined && 'terminateSession' in client.transport && typeof client.transport.terminateSession === 'function') await client.transport.terminateSession();
+      await client.close();
+    }
+    await eventually(sockets, (now) => now <= idle);
+  });
+
+  test(`over ${how}, a stop that waits for connections tells so each second, and cancelled it ends for its caller`, async (t) => {
+    await invoke('service.create', { name: 'web', selector: { app: 'web' }, port: 80, targetPort: 8080, drainSeconds: 60 });
+    await invoke('workload.run', { name: 'web-1', labels: { app: 'web' }, command: [process.execPath, '-e', SERVER], ports: [{ name: 'http', port: 8080 }] });
+    const { clusterIp } = record(await invoke('service.get', { name: 'web' }));
+    await invoke('workload.run', { name: 'holder', command: [process.execPath, '-e', HOLDER, String(clusterIp)] });
+    await eventually(async () => JSON.stringify(await invoke('workload.logs', { name: 'holder' })), (seen) => seen.includes('held'));
+
+    const client = await connect(t);
+    const since = new Date();
+    const cancelling = new AbortController();
+    const told: Progress[] = [];
+    const stop = client.callTool({ name: 'workload_stop', arguments: { name: 'web-1' } }, undefined, { signal: cancelling.signal, onprogress: (progress) => void told.push(progress) });
+    stop.catch(() => undefined);
+    await eventually(async () => told, (seen) => seen.length >= 2);
+    assert.deepEqual(told.slice(0, 2).map(({ progress }) => progress), [1, 2]);
+    assert.match(told[0]?.message ?? '', /open connections/);
+    cancelling.abort('enough');
+    await assert.rejects(stop, /enough/);
+    const stopped = await eventually(() => audited('workload.stop', since), (seen) => seen !== undefined);
+    assert.equal(stopped?.result, 'CANCELLED', 'the agent no longer carries it out');
+    const heard = told.length;
+
+    // The stop itself was stored: the workload takes nothing new, and goes once its connections have ended.
+    assert.equal((await call(client, 'service_endpoints', { name: 'web' })).structuredContent?.['total'], 0);
+    await invoke('workload.stop', { name: 'holder' });
+    await eventually(async () => record(await invoke('workload.list'))['count'], (count) => count === 0);
+    assert.equal(told.length, heard, 'no progress of what was cancelled');
+    await remove(['service.delete', 'web']);
+    assert.equal(record(record(await invoke('network.status'))['kernel'])['inSync'], true);
+  });
+
+  test(`over ${how}, a cancelled probe ends at the agent`, async (t) => {
+    await invoke('workload.run', { name: 'prober', command: [process.execPath, '-e', 'setInterval(() => {}, 1000)'] });
+    const client = await connect(t);
+    const since = new Date();
+    const cancelling = new AbortController();
+    // Nobody has this address, and a connection to it is tried for three seconds.
+    const probe = client.callTool({ name: 'network_probe', arguments: { from: 'default/prober', to: '10.200.1.200', port: 80, protocol: 'tcp' } }, undefined, { signal: cancelling.signal });
+    probe.catch(() => undefined);
+    await eventually(probes, (count) => count > 0);
+    cancelling.abort('enough');
+    await assert.rejects(probe, /enough/);
+    await eventually(probes, (count) => count === 0);
+    const probed = await eventually(() => audited('network.probe', since), (seen) => seen !== undefined);
+    assert.equal(probed?.result, 'CANCELLED');
+    assert.ok(probed.durationMs < 2_900, `${probed.durationMs} ms`);
+    assert.equal((await call(client, 'workload_get', { name: 'prober' })).structuredContent?.['state'], 'running');
+    await remove(['workload.stop', 'prober']);
+  });
+}
+
+test('200 calls at once on stdio are all answered', async (t) => {
+  const client = await connectStdio(t, { socket: sandbox.socketPath });
+  const names = Array.from({ length: 200 }, (_, index) => `s-${index}`);
+  const made = await Promise.all(names.map((name) => call(client, 'service_create', { name, selector: { app: name }, port: 80 })));
+  assert.deepEqual(made.filter(({ isError, structuredContent }) => isError === true || structuredContent?.['enforced'] !== true), []);
+  const read = await Promise.all(names.map((name) => call(client, 'service_get', { name })));
+  assert.deepEqual(read.map(({ structuredContent }) => structuredContent?.['name']), names);
+  const gone = await Promise.all(names.map((name) => call(client, 'service_delete', { name })));
+  assert.ok(gone.every(({ isError }) => isError === undefined));
+});
+
+test('the model tells of changes too', async (t) => {
+  const client = await connectStdio(t, { args: ['--mode', 'model'] });
+  const told = await subscribe(client, SERVICES, POLICIES);
+  await delay(500);
+  assert.deepEqual(taken(told), []);
+  await call(client, 'service_create', { name: 'web', selector: { app: 'web' }, port: 80 });
+  await eventually(async () => [...told], (seen) => seen.length > 0);
+  await delay(300);
+  assert.deepEqual(taken(told), [SERVICES]);
+  await call(client, 'workload_run', { name: 'web-1', labels: { app: 'web' }, command: ['x'] });
+  await eventually(async () => [...told], (seen) => seen.length > 0);
+  assert.deepEqual(taken(told), [SERVICES], 'an endpoint more');
+});
+
+/** Attempts at a connection that are under way inside. */
+async function probes(): Promise<number> {
+  return Number((await runInside(sandbox, ['sh', '-c', 'pgrep -f [p]robe-attempt | wc -l'])).stdout);
+}
+
+interface Audited {
+  readonly time: string;
+  readonly command: string;
+  readonly surface: string;
+  readonly result: string;
+  readonly durationMs: number;
+}
+
+/** The first call of an MCP client to the command since then; calls of others are none of it. */
+async function audited(command: string, since: Date): Promise<Audited | undefined> {
+  const shared = join(sandbox.socketPath, '..');
+  const file = (await readdir(shared, { recursive: true })).find((name) => name.endsWith('audit.log'));
+  if (file === undefined) return undefined;
+  const lines = (await readFile(join(shared, file), 'utf8')).trim().split('\n');
+  return lines.map((line): Audited => JSON.parse(line)).find((entry) => entry.command === command && entry.surface === 'mcp' && new Date(entry.time) >= since);
+}
+
+function record(value: unknown): Record<string, unknown> {
+  assert.ok(typeof value === 'object' && value !== null);
+  return Object.fromEntries(Object.entries(value));
+}
