@@ -127,7 +127,7 @@ for (const [how, connect] of Object.entries(CONNECT)) {
     const sockets = async (): Promise<number> => Number((await runInside(sandbox, ['sh', '-c', `ls -l /proc/${pid}/fd | grep -c socket:`])).stdout);
     let idle = -1;
     // An agent that has just started opens and closes some of its own.
-    for (let before = -2; before !== idle; await delay(500)) [before, idle] = [idle, await sockets()];
+    for (let last = -2; last !== idle; await delay(500)) [last, idle] = [idle, await sockets()];
     const clients: Client[] = [];
     for (let index = 0; index < 3; index += 1) clients.push(await connect(t));
     for (const client of clients) await subscribe(client, STATUS, SERVICES, POLICIES);
