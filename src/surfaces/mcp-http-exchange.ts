@@ -1,8 +1,7 @@
 /** One HTTP request between a client and a transport of the protocol: JSON where the answer is all there is to say, an event stream otherwise. It knows no session. */
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { WebStandardStreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/webStandardStreamableHttp.js';
-import { isJSONRPCRequest } from '@modelcontextprotocol/sdk/types.js';
+import { isJSONRPCRequest, type WebStandardStreamableHTTPServerTransport } from '@modelcontextprotocol/server';
 import { ClawError } from '../errors.ts';
 import { answerError } from './http.ts';
 import { RPC } from './mcp-failure.ts';
@@ -36,14 +35,14 @@ export async function exchange(transport: WebStandardStreamableHTTPServerTranspo
 }
 
 /** What the transport looks at; the token goes no further. */
-const PASSED_HEADERS = ['accept', 'content-type', 'mcp-protocol-version', 'mcp-session-id'] as const;
+const PASSED_HEADERS = ['accept', 'content-type', 'mcp-protocol-version', 'mcp-session-id', 'mcp-method', 'mcp-name'] as const;
 
-function webRequest({ headers, method = 'POST' }: IncomingMessage): Request {
+export function webRequest({ headers, method = 'POST' }: IncomingMessage, signal?: AbortSignal): Request {
   const passed = PASSED_HEADERS.flatMap((name) => {
     const value = headers[name];
     return typeof value === 'string' ? [[name, value] as const] : [];
   });
-  return new Request('http://localhost/', { method, headers: Object.fromEntries(passed) });
+  return new Request('http://localhost/', { method, headers: Object.fromEntries(passed), ...(signal === undefined ? {} : { signal }) });
 }
 
 /** The ids of the requests in a message or a batch. */
@@ -71,7 +70,8 @@ function cancelledRequest(message: unknown): string | number | undefined {
   return typeof id === 'string' || typeof id === 'number' ? id : undefined;
 }
 
-async function send(answer: Response, { request, response, message }: Exchange, gone: AbortSignal): Promise<void> {
+/** JSON where the answer is all there is to say, however the library put it. */
+export async function send(answer: Response, { request, response, message }: Exchange, gone: AbortSignal): Promise<void> {
   const headers = { ...Object.fromEntries(answer.headers), 'cache-control': 'no-store' };
   const stream = answer.headers.get('content-type') === 'text/event-stream' ? answer.body?.getReader() : undefined;
   if (stream === undefined) return void response.writeHead(answer.status, headers).end(await answer.text());

@@ -1,13 +1,12 @@
 /** The sessions of MCP over HTTP: a server and a transport for each, from its initialize to its end, at most so many. It reads no message. */
 import { randomUUID } from 'node:crypto';
-import type { Server } from '@modelcontextprotocol/sdk/server/index.js';
-import { WebStandardStreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/webStandardStreamableHttp.js';
+import { WebStandardStreamableHTTPServerTransport, type Server } from '@modelcontextprotocol/server';
 import { ClawError } from '../errors.ts';
 import { answerError } from './http.ts';
 import { exchange, type Exchange } from './mcp-http-exchange.ts';
 
 /** `lasting` is false for a server that answers one request and ends. What it runs ends with the signal. */
-export type ServerFactory = (kind: { readonly lasting: boolean }, signal: AbortSignal) => Pick<Server, 'connect' | 'close' | 'onclose'>;
+export type ServerFactory = (kind: { readonly lasting: boolean }, signal: AbortSignal) => Server;
 
 export interface Sessions {
   /** Begins one with an initialize request and answers that. */

@@ -1,22 +1,25 @@
 /** MCP over Streamable HTTP: lets in who has the token, reads the message, and hands it to the session that it names or to a server of its own. It knows no tool. */
 import type { IncomingMessage } from 'node:http';
-import { WebStandardStreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/webStandardStreamableHttp.js';
-import { isInitializeRequest } from '@modelcontextprotocol/sdk/types.js';
+import { isInitializeRequest, isLegacyRequest, WebStandardStreamableHTTPServerTransport } from '@modelcontextprotocol/server';
 import { ClawError } from '../errors.ts';
+import type { FollowChanges } from './agent-changes.ts';
 import { isAuthorized } from './bearer-token.ts';
 import { answerError, type ErrorAnswer, type HttpRoute } from './http.ts';
-import { exchange, readJson, type Exchange } from './mcp-http-exchange.ts';
+import { exchange, readJson, webRequest, type Exchange } from './mcp-http-exchange.ts';
 import { openSessions, type ServerFactory, type Sessions } from './mcp-http-sessions.ts';
+import { answerStateless } from './mcp-http-stateless.ts';
 
 export const MCP_PATH = '/mcp';
 
 export interface McpRouteOptions {
   readonly token: string;
   readonly createServer: ServerFactory;
+  /** How clients of revision 2026-07-28 learn of changes. */
+  readonly changes?: FollowChanges | undefined;
 }
 
 /** The route for `listenOnLoopback`. Calls that are running when the signal aborts are broken off, and sessions end. */
-export function mcpRoute({ token, createServer }: McpRouteOptions, signal: AbortSignal): HttpRoute {
+export function mcpRoute({ token, createServer, changes }: McpRouteOptions, signal: AbortSignal): HttpRoute {
   const sessions = openSessions(createServer, signal);
   return {
     path: MCP_PATH,
@@ -26,6 +29,9 @@ export function mcpRoute({ token, createServer }: McpRouteOptions, signal: Abort
       const read = request.method === 'POST' ? await readJson(request, response) : { message: undefined };
       if (read === undefined) return;
       const to = { request, response, message: read.message };
+      if (request.method === 'POST' && !(await isLegacyRequest(webRequest(request), read.message))) {
+        return answerStateless({ createServer: (until) => createServer({ lasting: true }, until), changes }, to, signal);
+      }
       if (sessionId(request) !== undefined) return inSession(sessions, to);
       if (isInitializeRequest(read.message)) return sessions.open(to);
       await alone(createServer, to, signal);

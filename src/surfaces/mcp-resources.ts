@@ -86,7 +86,7 @@ export async function readResource(invoke: Invoke, uri: string, signal: AbortSig
     const answer = plainAnswer(command, await invoke(command, params, signal));
     return { contents: [{ uri, mimeType: 'application/json', text: JSON.stringify(answer, undefined, 2) }] };
   } catch (error) {
-    throw protocolError(toClawError(error));
+    throw protocolError(uri, toClawError(error));
   }
 }
 
@@ -101,17 +101,19 @@ function callBehind(uri: string): Pick<Resource, 'command' | 'params'> {
   if (fixed !== undefined) return fixed;
   const service = serviceBehind(uri);
   if (service !== undefined) return { command: SERVICE_COMMAND, params: service };
-  throw new McpFailure(RPC.resourceNotFound, `there is no resource ${JSON.stringify(uri.slice(0, 100))}; resources/list names them`, { uri });
+  throw new McpFailure(RPC.invalidParams, `there is no resource ${JSON.stringify(uri.slice(0, 100))}; resources/list names them`, { uri });
 }
 
-function protocolError(error: ClawError): McpFailure {
+/** A resource that is not there is told by its `uri` in the data, as the protocol has it since 2026-07-28. */
+function protocolError(uri: string, error: ClawError): McpFailure {
   const data = plainError(error);
-  return new McpFailure(numberOf(error), `${data.code}: ${data.message}`, data);
+  const absent = data.code.endsWith('_NOT_FOUND');
+  return new McpFailure(numberOf(error), `${data.code}: ${data.message}`, absent ? { uri, ...data } : data);
 }
 
 function numberOf({ code }: ClawError): number {
-  if (code.endsWith('_NOT_FOUND')) return RPC.resourceNotFound;
-  return code === 'INVALID_ARGUMENT' ? RPC.invalidParams : code === 'NOT_ALLOWED' ? RPC.invalidRequest : RPC.internalError;
+  if (code === 'INVALID_ARGUMENT' || code.endsWith('_NOT_FOUND')) return RPC.invalidParams;
+  return code === 'NOT_ALLOWED' ? RPC.invalidRequest : RPC.internalError;
 }
 
 function commandsInScope(scope: ToolScope): ReadonlySet<string> {

@@ -1,16 +1,5 @@
 /** The MCP server of one client: shows the registry as tools, resources and prompts and hands each call to the agent. It parses no arguments and knows no transport. */
-import { Server } from '@modelcontextprotocol/sdk/server/index.js';
-import {
-  CallToolRequestSchema,
-  GetPromptRequestSchema,
-  ListPromptsRequestSchema,
-  ListResourcesRequestSchema,
-  ListResourceTemplatesRequestSchema,
-  ListToolsRequestSchema,
-  ReadResourceRequestSchema,
-  SubscribeRequestSchema,
-  UnsubscribeRequestSchema,
-} from '@modelcontextprotocol/sdk/types.js';
+import { Server } from '@modelcontextprotocol/server';
 import type { FollowChanges } from './agent-changes.ts';
 import { McpFailure, RPC } from './mcp-failure.ts';
 import { instructions } from './mcp-instructions.ts';
@@ -56,28 +45,28 @@ export function createMcpServer(options: McpServerOptions, calls: Calls): Server
     return call.finally(() => calls.running.delete(call));
   };
   const until = (signal: AbortSignal): AbortSignal => AbortSignal.any([calls.signal, signal]);
-  server.setRequestHandler(ListToolsRequestSchema, ({ params }) => onePage(params, { tools: listTools(options) }));
-  server.setRequestHandler(CallToolRequestSchema, async ({ params }, extra) => {
-    const call = (): ReturnType<typeof callTool> => callTool(invoke, params, until(extra.signal));
+  server.setRequestHandler('tools/list', ({ params }) => onePage(params, { tools: listTools(options) }));
+  server.setRequestHandler('tools/call', async ({ params }, { mcpReq }) => {
+    const call = (): ReturnType<typeof callTool> => callTool(invoke, params, until(mcpReq.signal));
     const progressToken = params._meta?.progressToken;
     if (progressToken === undefined) return track(call());
-    const tell = (progress: Progress): Promise<void> => extra.sendNotification({ method: 'notifications/progress', params: { progressToken, ...progress } });
+    const tell = (progress: Progress): Promise<void> => mcpReq.notify({ method: 'notifications/progress', params: { progressToken, ...progress } });
     return track(withProgress(params, tell, call));
   });
-  server.setRequestHandler(ListResourcesRequestSchema, ({ params }) => onePage(params, { resources: listResources(options) }));
-  server.setRequestHandler(ListResourceTemplatesRequestSchema, ({ params }) => onePage(params, { resourceTemplates: listResourceTemplates(options) }));
-  server.setRequestHandler(ReadResourceRequestSchema, async ({ params }, extra) => track(readResource(invoke, params.uri, until(extra.signal))));
-  server.setRequestHandler(ListPromptsRequestSchema, ({ params }) => onePage(params, { prompts: listPrompts(options) }));
-  server.setRequestHandler(GetPromptRequestSchema, ({ params }) => getPrompt(options, params));
+  server.setRequestHandler('resources/list', ({ params }) => onePage(params, { resources: listResources(options) }));
+  server.setRequestHandler('resources/templates/list', ({ params }) => onePage(params, { resourceTemplates: listResourceTemplates(options) }));
+  server.setRequestHandler('resources/read', async ({ params }, { mcpReq }) => track(readResource(invoke, params.uri, until(mcpReq.signal))));
+  server.setRequestHandler('prompts/list', ({ params }) => onePage(params, { prompts: listPrompts(options) }));
+  server.setRequestHandler('prompts/get', ({ params }) => getPrompt(options, params));
   if (changes !== undefined) {
     const subscriptions = openSubscriptions({ changes, updated: (uri) => server.sendResourceUpdated({ uri }) }, calls.signal);
-    server.setRequestHandler(SubscribeRequestSchema, async ({ params: { uri } }, extra) => {
+    server.setRequestHandler('resources/subscribe', async ({ params: { uri } }, { mcpReq }) => {
       // What can not be read can not be subscribed to, and it is the agent that decides.
-      await track(readResource(invoke, uri, until(extra.signal)));
+      await track(readResource(invoke, uri, until(mcpReq.signal)));
       await subscriptions.subscribe(uri);
       return {};
     });
-    server.setRequestHandler(UnsubscribeRequestSchema, ({ params: { uri } }) => {
+    server.setRequestHandler('resources/unsubscribe', ({ params: { uri } }) => {
       subscriptions.unsubscribe(uri);
       return {};
     });

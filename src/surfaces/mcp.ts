@@ -1,9 +1,12 @@
 /** Serves MCP on standard input and output, until the client has gone; it knows no tool. */
 import { once } from 'node:events';
+import { PassThrough } from 'node:stream';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
-import { StdioServerTransport } from '@modelcontextprotocol/sdk/server/stdio.js';
-import type { Transport } from '@modelcontextprotocol/sdk/shared/transport.js';
+import type { Server, Transport } from '@modelcontextprotocol/server';
+import { serveStdio, StdioServerTransport } from '@modelcontextprotocol/server/stdio';
+import { followListens } from './mcp-listens.ts';
 import { createMcpServer, type Calls, type McpServerOptions } from './mcp-server.ts';
+import { openSubscriptions } from './mcp-subscriptions.ts';
 
 export interface McpOptions extends McpServerOptions {
   /** stdio unless given. */
@@ -11,42 +14,52 @@ export interface McpOptions extends McpServerOptions {
 }
 
 /**
- * Serves until the client closes the connection or the signal aborts. When stdin merely ends, calls that are running get
- * a moment to be answered, so that a script may pipe its requests in; every other end aborts them.
+ * Serves until the client closes the connection or the signal aborts; the client's first message tells which revision of the
+ * protocol it speaks. When stdin merely ends, calls that are running get a moment to be answered, so that a script may pipe its
+ * requests in; every other end aborts them.
  */
 export async function serveMcp(options: McpOptions, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return;
   const lifetime = new AbortController();
   const stop = (): void => lifetime.abort();
   const calls: Calls = { running: new Set(), signal: lifetime.signal };
-  const server = createMcpServer(options, calls);
-  // oxlint-disable-next-line unicorn/prefer-add-event-listener -- The SDK's server is no EventTarget.
-  server.onclose = stop;
   signal.addEventListener('abort', stop, { once: true });
-  const { transport = new StdioServerTransport() } = options;
-  const unwatch = options.transport === undefined ? watchStdio({ calls, stop }) : (): void => undefined;
   const closed = once(lifetime.signal, 'abort');
+  const { transport, release } = options.transport === undefined ? stdioTransport(calls) : { transport: options.transport, release: () => undefined };
+  let latest: Server | undefined;
+  const connection = serveStdio(() => (latest = createMcpServer(options, calls)), { transport });
+  if (options.changes !== undefined) {
+    followListens(transport, openSubscriptions({ changes: options.changes, updated: async (uri) => latest?.sendResourceUpdated({ uri }) }, lifetime.signal));
+  }
+  const { onclose } = transport;
+  // oxlint-disable-next-line unicorn/prefer-add-event-listener -- The SDK's transport is no EventTarget.
+  transport.onclose = () => {
+    onclose?.();
+    stop();
+  };
   try {
-    await server.connect(transport);
     await closed;
   } finally {
     signal.removeEventListener('abort', stop);
-    unwatch();
-    await server.close();
+    release();
+    await connection.close();
   }
 }
 
 // An MCP client that closed stdin waits about two seconds before it sends a signal.
 const DRAIN_MS = 1_500;
 
-/** Sees what the SDK's transport does not watch for: a client that is gone shows as the end of stdin or as a broken stdout. */
-function watchStdio({ calls, stop }: { calls: Calls; stop: () => void }): () => void {
+/** Ends with stdin, but not before what was asked is answered, for which there is a moment: the SDK's own would drop it. */
+function stdioTransport(calls: Calls): { transport: Transport; release: () => void } {
+  const input = new PassThrough();
+  const end = (): void => void input.end();
   const drain = (): void => {
     const drained = Promise.allSettled(calls.running).then(() => nextTurn());
-    void Promise.race([drained, sleep(DRAIN_MS, undefined, { signal: calls.signal, ref: false })]).then(stop, stop);
+    void Promise.race([drained, sleep(DRAIN_MS, undefined, { signal: calls.signal, ref: false })]).then(end, end);
   };
-  process.stdin.once('end', drain).once('close', drain);
-  // This one stays: an answer that is still being written may fail after the end.
-  process.stdout.on('error', stop);
-  return () => void process.stdin.off('end', drain).off('close', drain);
+  process.stdin.once('end', drain).once('close', drain).pipe(input, { end: false });
+  return {
+    transport: new StdioServerTransport(input, process.stdout),
+    release: () => void process.stdin.off('end', drain).off('close', drain).unpipe(input).pause(),
+  };
 }

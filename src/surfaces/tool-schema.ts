@@ -3,12 +3,14 @@ import { z } from 'zod';
 import type { Tool } from '../../tools/define.ts';
 import { isDestructive } from '../call-limits.ts';
 
+type Json = z.infer<ReturnType<typeof z.json>>;
+
 /** A JSON schema node, as plain JSON. */
-export type JsonSchema = { readonly [keyword: string]: unknown };
+export type JsonSchema = { [keyword: string]: Json };
 
 interface ObjectSchema extends JsonSchema {
   readonly type: 'object';
-  readonly properties: Readonly<Record<string, JsonSchema>>;
+  readonly properties: Record<string, JsonSchema>;
   readonly required?: string[];
 }
 
@@ -22,7 +24,7 @@ export interface ToolAnnotations {
 
 /** What a model reads to fill in the arguments. Patterns and length limits are left to the agent, whose errors name the path. */
 export function inputSchema(tool: Tool): ObjectSchema {
-  const { properties, required } = shape(z.toJSONSchema(tool.input, { io: 'input', unrepresentable: 'any' }));
+  const { properties, required } = shape(tool.input, 'input');
   return {
     type: 'object',
     properties: Object.fromEntries(Object.entries(properties).map(([key, schema]) => [key, withoutEcho(key, argument(tool, schema))])),
@@ -39,7 +41,7 @@ function argument({ command }: Tool, schema: JsonSchema): JsonSchema {
 
 /** The answer's fields one level deep: looser than what the agent answers, never stricter, since hosts refuse what does not match. Which are always there costs more than it tells. */
 export function outputSchema(tool: Tool): ObjectSchema {
-  const { properties } = shape(z.toJSONSchema(tool.output, { io: 'output', unrepresentable: 'any' }));
+  const { properties } = shape(tool.output, 'output');
   return { type: 'object', properties: mapValues(properties, outline) };
 }
 
@@ -78,10 +80,10 @@ function withItems(schema: JsonSchema): JsonSchema {
   return isList && items === undefined ? { ...schema, items: { type: 'object' } } : schema;
 }
 
-function compactValue(keyword: string, value: unknown): unknown {
+function compactValue(keyword: string, value: Json): Json {
   if (keyword === 'default' || keyword === 'enum' || keyword === 'const') return value;
   if (keyword === 'properties' && isSchema(value)) return mapValues(value, (child) => (isSchema(child) ? withoutBounds(compact(child)) : child));
-  if (Array.isArray(value)) return value.map((child: unknown) => (isSchema(child) ? compact(child) : child));
+  if (Array.isArray(value)) return value.map((child) => (isSchema(child) ? compact(child) : child));
   return isSchema(value) ? compact(value) : value;
 }
 
@@ -90,10 +92,10 @@ function mergeAlternatives(node: JsonSchema): JsonSchema {
   const { anyOf, ...rest } = node;
   if (!Array.isArray(anyOf)) return node;
   const alternatives = anyOf.filter(isSchema);
-  const types = [...new Set(alternatives.flatMap(({ type }) => type))];
+  const types = [...new Set(alternatives.flatMap(({ type }) => type ?? []))];
   const detailed = alternatives.filter((alternative) => Object.keys(alternative).length > 1);
   const [only = {}] = detailed;
-  if (detailed.length > 1 || types.includes(undefined)) return node;
+  if (detailed.length > 1 || alternatives.some(({ type }) => type === undefined)) return node;
   const { enum: values } = only;
   return { ...only, ...rest, ...(types.includes('null') && Array.isArray(values) ? { enum: [...values, null] } : {}), type: types };
 }
@@ -107,18 +109,16 @@ function withoutBounds({ minimum: _minimum, maximum: _maximum, ...schema }: Json
 function outline(schema: JsonSchema): JsonSchema {
   const { type, anyOf } = compact(schema);
   if (type !== undefined) return type === 'string' || type === 'object' ? {} : { type };
-  const types = Array.isArray(anyOf) ? anyOf.map((alternative) => (isSchema(alternative) ? alternative['type'] : undefined)) : [undefined];
-  return types.includes(undefined) ? {} : { type: [...new Set(types)] };
+  const alternatives = Array.isArray(anyOf) ? anyOf.map((alternative) => (isSchema(alternative) ? alternative['type'] : undefined)) : [];
+  const types = alternatives.filter((each) => each !== undefined);
+  return types.length === 0 || types.length < alternatives.length ? {} : { type: [...new Set(types)] };
 }
 
-function shape(schema: JsonSchema): { properties: Readonly<Record<string, JsonSchema>>; required: string[] } {
-  const { properties, required } = schema;
-  const entries = isSchema(properties) ? Object.entries(properties) : [];
-  return {
-    properties: Object.fromEntries(entries.flatMap(([key, value]) => (isSchema(value) ? [[key, value] as const] : []))),
-    required: Array.isArray(required) ? required.filter((key) => typeof key === 'string') : [],
-  };
+function shape(schema: z.ZodObject, io: 'input' | 'output'): { properties: Record<string, JsonSchema>; required: string[] } {
+  return objectSchema.parse(z.toJSONSchema(schema, { io, unrepresentable: 'any' }));
 }
+
+const objectSchema = z.object({ properties: z.record(z.string(), z.record(z.string(), z.json())).default({}), required: z.array(z.string()).default([]) });
 
 /** "Name" under the key `name` tells a model nothing; the docs do show it. */
 function withoutEcho(key: string, schema: JsonSchema): JsonSchema {
@@ -127,22 +127,22 @@ function withoutEcho(key: string, schema: JsonSchema): JsonSchema {
 }
 
 /** Bounds that nobody needs to be told: that a count is no less than 0 or 1, where ports end, and what a number can hold. */
-function isKnownBound(keyword: string, value: unknown): boolean {
+function isKnownBound(keyword: string, value: Json): boolean {
   if (keyword === 'minimum') return value === 0 || value === 1 || value === Number.MIN_SAFE_INTEGER;
   return keyword === 'maximum' && (value === 65_535 || value === Number.MAX_SAFE_INTEGER);
 }
 
 // Nested objects are refused when they hold unknown keys too, but saying so in each of them costs more than it helps.
-function isClosed(keyword: string, value: unknown): boolean {
+function isClosed(keyword: string, value: Json): boolean {
   return keyword === 'additionalProperties' && value === false;
 }
 
 /** What is left out of a call is empty unless something else is said. */
-function isEmptyDefault(keyword: string, value: unknown): boolean {
+function isEmptyDefault(keyword: string, value: Json): boolean {
   return keyword === 'default' && typeof value === 'object' && value !== null && Object.keys(value).length === 0;
 }
 
-function isSchema(value: unknown): value is JsonSchema {
+function isSchema(value: Json): value is JsonSchema {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 

@@ -5,7 +5,7 @@ import { pino } from 'pino';
 import { z } from 'zod';
 import { toClawError } from '../../src/errors.ts';
 import { openModelAgent } from '../../src/model-agent.ts';
-import { listTools } from '../../src/surfaces/mcp.ts';
+import { listTools } from '../../src/surfaces/mcp-tools.ts';
 import { findTool, tools } from '../../tools/index.ts';
 import { plainRequests } from './plain-requests.ts';
 

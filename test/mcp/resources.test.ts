@@ -59,10 +59,11 @@ test('what is not there is the protocol error for that, with the code, path and 
     },
   });
   const missing = await refused(session, 'network://services/default/x');
-  assert.equal(missing.code, -32_002);
-  assert.deepEqual(missing.data, { code: 'SERVICE_NOT_FOUND', message: 'there is no service default/x', path: 'name', hint: 'service.list shows what exists.' });
+  assert.equal(missing.code, -32_602);
+  assert.deepEqual(missing.data, { uri: 'network://services/default/x', code: 'SERVICE_NOT_FOUND', message: 'there is no service default/x', path: 'name', hint: 'service.list shows what exists.' });
   for (const uri of ['network://nothing', 'network://services/', 'network://services/a/b/c', 'file:///etc/passwd']) {
-    assert.equal((await refused(session, uri)).code, -32_002, uri);
+    const { code, data } = await refused(session, uri);
+    assert.deepEqual({ code, data }, { code: -32_602, data: { uri } });
   }
   assert.equal(session.calls.length, 1, 'what is no resource reaches no agent');
 });

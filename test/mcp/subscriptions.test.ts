@@ -111,7 +111,7 @@ test('what can not be read can not be subscribed to', async () => {
     throw new ClawError('SERVICE_NOT_FOUND', 'there is no service default/web');
   };
   await using session = await openSession({ changes: agent.changes, invoke });
-  for (const [uri, code] of [[WEB, -32_002], ['network://nothing', -32_002], [STATUS, -32_600]] as const) {
+  for (const [uri, code] of [[WEB, -32_602], ['network://nothing', -32_602], [STATUS, -32_600]] as const) {
     await assert.rejects(session.client.subscribeResource({ uri }), (error) => error instanceof McpError && error.code === code, uri);
   }
   assert.equal(agent.begun(), 0);

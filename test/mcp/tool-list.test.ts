@@ -75,7 +75,7 @@ test('every list in an argument says what it holds: OpenAI and VS Code refuse th
 });
 
 test('what only adds is not called destructive, and what overwrites or removes is', () => {
-  const destructive = listTools({}).flatMap(({ name, annotations }) => (annotations?.destructiveHint === true ? [name] : []));
+  const destructive = listTools({}).flatMap(({ name, annotations }) => (annotations.destructiveHint ? [name] : []));
   const named = tools.map(({ toolName }) => toolName).filter((name) => /_(update|delete|stop|detach|apply)$/.test(name));
   assert.deepEqual(destructive, named);
 });
@@ -118,7 +118,7 @@ test('read-only and toolsets hide what they refuse', () => {
     listTools({ readOnly: true, toolsets: ['services', 'network'] }).map(({ name }) => name),
     ['service_get', 'service_list', 'service_endpoints', 'network_status'],
   );
-  assert.ok(listTools({ noDestructive: true }).every(({ annotations }) => annotations?.destructiveHint === false));
+  assert.ok(listTools({ noDestructive: true }).every(({ annotations }) => !annotations.destructiveHint));
   assert.deepEqual(
     listTools({ noDestructive: true, toolsets: ['ingress'] }).map(({ name }) => name),
     ['ingress_create', 'ingress_get', 'ingress_list'],

@@ -1,9 +1,8 @@
 /** The demo's MCP client: starts our own server over stdio, exactly as Claude Desktop would, and shows each call. */
 import { findPackageJSON } from 'node:module';
 import { basename, dirname, join } from 'node:path';
-import { Client } from '@modelcontextprotocol/sdk/client/index.js';
-import { getDefaultEnvironment, StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js';
-import { CallToolResultSchema, type CallToolResult } from '@modelcontextprotocol/sdk/types.js';
+import { Client, type CallToolResult } from '@modelcontextprotocol/client';
+import { getDefaultEnvironment, StdioClientTransport } from '@modelcontextprotocol/client/stdio';
 import { z } from 'zod';
 import { DemoFailure } from './demo-failure.ts';
 import type { Screen } from './demo-screen.ts';
@@ -38,7 +37,7 @@ export async function connectDemoClient({ socketPath, screen }: { socketPath: st
   }
   const { tools } = await client.listTools({}, { signal });
   const request = async (name: string, args: object): Promise<{ result: CallToolResult; text: string }> => {
-    const result = CallToolResultSchema.parse(await client.callTool({ name, arguments: { ...args } }, undefined, { signal }));
+    const result = await client.callTool({ name, arguments: { ...args } }, { signal });
     const [content] = result.content;
     return { result, text: content?.type === 'text' ? content.text : '' };
   };

@@ -76,11 +76,11 @@ async function serveHttp(server: McpServerOptions, { port, tokenFile }: HttpArgu
   ]);
   const file = tokenFile ?? defaultTokenFile();
   const token = await readOrMakeToken(file);
-  const { changes: _changes, ...alone } = server;
+  const { changes, ...alone } = server;
   const listener = await listenOnLoopback({
     port,
     // A server for one request could tell of nothing that happens later.
-    routes: [mcpRoute({ token, createServer: ({ lasting }, signal) => createMcpServer(lasting ? server : alone, { running: new Set(), signal }) }, stop)],
+    routes: [mcpRoute({ token, changes, createServer: ({ lasting }, signal) => createMcpServer(lasting ? server : alone, { running: new Set(), signal }) }, stop)],
     onDefect: (error) => say(`a request met a defect: ${toClawError(error).message}`),
   });
   say(`serving http://${LOOPBACK}:${listener.port}${MCP_PATH}; its bearer token is in ${file}`);
