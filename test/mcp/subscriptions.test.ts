@@ -7,45 +7,12 @@ import { ClawError } from '../../src/errors.ts';
 import type { Change } from '../../src/observed/changes.ts';
 import { openSession, type Session } from './client.ts';
 import { sampleAnswers } from './sample-answers.ts';
+import { scriptedChanges } from './scripted-changes.ts';
 
 const STATUS = 'network://status';
 const SERVICES = 'network://services';
 const POLICIES = 'network://policies';
 const WEB = 'network://services/default/web';
-
-/** Changes that the test makes, and how many listen to them. */
-function script() {
-  const listeners = new Set<(change: Change) => void>();
-  let begun = 0;
-  return {
-    begun: () => begun,
-    listening: () => listeners.size,
-    tell: (keys?: readonly string[]) => listeners.forEach((listener) => listener({ revision: 1, ...(keys === undefined ? {} : { keys }) })),
-    changes: async function* (this: void, signal: AbortSignal): AsyncGenerator<Change> {
-      begun += 1;
-      const waiting: Change[] = [{ revision: 1 }];
-      let wake = Promise.withResolvers<void>();
-      const listener = (change: Change): void => {
-        waiting.push(change);
-        wake.resolve();
-      };
-      listeners.add(listener);
-      signal.addEventListener('abort', () => wake.resolve(), { once: true });
-      try {
-        while (!signal.aborted) {
-          const next = waiting.shift();
-          if (next !== undefined) yield next;
-          else {
-            await wake.promise;
-            wake = Promise.withResolvers();
-          }
-        }
-      } finally {
-        listeners.delete(listener);
-      }
-    },
-  };
-}
 
 function updatesOf({ client }: Session): string[] {
   const uris: string[] = [];
@@ -54,7 +21,7 @@ function updatesOf({ client }: Session): string[] {
 }
 
 test('each resource is told of what it shows, once for each change, and of nothing else', async () => {
-  const agent = script();
+  const agent = scriptedChanges();
   await using session = await openSession({ changes: agent.changes });
   assert.deepEqual(session.client.getServerCapabilities()?.resources, { subscribe: true });
   const uris = updatesOf(session);
@@ -74,7 +41,7 @@ test('each resource is told of what it shows, once for each change, and of nothi
 });
 
 test('what nobody subscribed to is not told, nor what was unsubscribed; listening ends with the last', async () => {
-  const agent = script();
+  const agent = scriptedChanges();
   await using session = await openSession({ changes: agent.changes });
   const uris = updatesOf(session);
   assert.equal(agent.begun(), 0, 'nobody listens before there is a subscription');
@@ -95,7 +62,7 @@ test('what nobody subscribed to is not told, nor what was unsubscribed; listenin
 });
 
 test('the end of the session ends the listening', async () => {
-  const agent = script();
+  const agent = scriptedChanges();
   await using session = await openSession({ changes: agent.changes });
   await session.client.subscribeResource({ uri: STATUS });
   assert.equal(agent.listening(), 1);
@@ -105,7 +72,7 @@ test('the end of the session ends the listening', async () => {
 });
 
 test('what can not be read can not be subscribed to', async () => {
-  const agent = script();
+  const agent = scriptedChanges();
   const invoke = async (command: string): Promise<unknown> => {
     if (command !== 'service.get') throw new ClawError('NOT_ALLOWED', `${command} belongs to another toolset`);
     throw new ClawError('SERVICE_NOT_FOUND', 'there is no service default/web');
