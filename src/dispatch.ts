@@ -2,13 +2,13 @@
 import type { Logger } from 'pino';
 import type { Tool } from '../tools/define.ts';
 import { findTool, tools } from '../tools/index.ts';
-import { invalidArguments } from './argument-errors.ts';
+import { parseInput } from './arguments.ts';
 import type { AuditLog } from './audit.ts';
 import { requireWithin, type CallLimits } from './call-limits.ts';
 import { ClawError, toClawError } from './errors.ts';
 import type { Managers } from './managers/managers.ts';
 import type { Enforcement } from './model/enforcement.ts';
-import { refuseLaterCommand, withoutLaterArguments } from './not-built.ts';
+import { refuseLaterCommand } from './not-built.ts';
 
 export interface Door {
   readonly managers: Managers;
@@ -71,7 +71,7 @@ interface Ran {
 }
 
 async function runTool(door: Door, tool: Tool, { params, signal }: ToolCall): Promise<Ran> {
-  const handled = await tool.run(door.managers, parseInput(tool, withoutLaterArguments(tool, params)), signal);
+  const handled = await tool.run(door.managers, parseInput(tool, params), signal);
   const { answer, revision } = handled;
   if (revision === undefined || !('enforced' in tool.output.shape)) return { answer, revision };
   const known = await enforcementOf(door, tool, { revision, signal, served: handled.served === true });
@@ -107,10 +107,4 @@ function requireTool(command: string): Tool {
     path: 'command',
     hint: `Commands: ${(near.length > 0 ? near : tools.map((candidate) => candidate.command)).join(', ')}.`,
   });
-}
-
-function parseInput(tool: Tool, params: unknown): unknown {
-  const result = tool.input.safeParse(params ?? {}, { reportInput: true });
-  if (result.success) return result.data;
-  throw invalidArguments(tool, result.error);
 }

@@ -23,6 +23,8 @@ export interface OpenClawTool {
   readonly label: string;
   readonly description: string;
   readonly parameters: JsonSchema;
+  /** Called before the host holds the arguments against `parameters`, and before it turns one type into another to make them fit. */
+  readonly prepareArguments: (params: unknown) => unknown;
   readonly execute: (toolCallId: string, params: unknown, signal?: AbortSignal) => Promise<OpenClawToolResult>;
 }
 

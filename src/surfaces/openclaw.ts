@@ -1,7 +1,9 @@
 /** The OpenClaw surface: shows the registry as tools and as commands of a node, each handed to the agent. It holds no state and starts nothing. */
 import type { Tool } from '../../tools/define.ts';
 import { tools } from '../../tools/index.ts';
+import { parseInput } from '../arguments.ts';
 import { ClawError, toClawError, type ErrorShape } from '../errors.ts';
+import { withoutLaterArguments } from '../not-built.ts';
 import { agentSocketPath, connectAgent } from './agent-client.ts';
 import type { NodeHostCommand, OpenClawPlugin, OpenClawPluginApi, OpenClawTool } from './openclaw-api.ts';
 import { plainAnswer, plainError } from './plain-answer.ts';
@@ -50,6 +52,16 @@ function agentTool(tool: Tool, invoke: Invoke): OpenClawTool {
     label: tool.title,
     description: tool.description,
     parameters: inputSchema(tool),
+    prepareArguments: (params) => {
+      try {
+        const given = withoutLaterArguments(tool, params) ?? {};
+        parseInput(tool, given);
+        return given;
+      } catch (thrown) {
+        // The host shows the model this text alone; the text of its own check has no code, path or hint.
+        throw new Error(JSON.stringify(plainError(toClawError(thrown))), { cause: thrown });
+      }
+    },
     execute: async (_toolCallId, params, signal) => {
       try {
         // An answer's own `success` or `reason` must not be taken for a grade of the call, hence the wrapping.

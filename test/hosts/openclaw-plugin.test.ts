@@ -12,6 +12,7 @@ import { inputSchema } from '../../src/surfaces/tool-schema.ts';
 import { tools } from '../../tools/index.ts';
 import { fakeAgent } from '../cli/fake-agent.ts';
 import { checkout } from '../cli/sandbox-fixture.ts';
+import { readSkill, skillExamples } from '../tools/skill-examples.ts';
 
 const directory = await mkdtemp(join(tmpdir(), 'claw-plugin-'));
 const socket = join(directory, 'agent.sock');
@@ -89,6 +90,36 @@ test("the agent's error arrives with code, path and hint", async () => {
   assert.deepEqual(details, { ok: false, error });
   assert.deepEqual(JSON.parse(content[0]?.text ?? ''), error);
   assert.deepEqual(JSON.parse(await command('service.get').handle('{"name":"web"}')), { error });
+});
+
+test("arguments that the agent would refuse are refused in its words, before the host's own check has a say", async () => {
+  const refusal = (name: string, params: unknown): unknown => {
+    try {
+      return tool(name).prepareArguments(params);
+    } catch (error) {
+      return error instanceof Error ? JSON.parse(error.message) : error;
+    }
+  };
+  const { code, path, hint } = z.record(z.string(), z.string()).parse(refusal('service_create', { name: 'web', port: 80_000 }));
+  assert.deepEqual({ code, path }, { code: 'INVALID_ARGUMENT', path: 'port' });
+  assert.match(hint ?? '', /^service\.create takes /);
+  assert.deepEqual(refusal('workload_run', { name: 'web', dryRun: true }), {
+    code: 'NOT_SUPPORTED',
+    message: 'workload.run does not support dryRun yet',
+    path: 'dryRun',
+    hint: 'Leave it out.',
+  });
+  // The host's own check would make 0 of it.
+  assert.match(JSON.stringify(refusal('service_create', { name: 'web', port: null })), /"path":"port"/);
+  assert.deepEqual(refusal('network_status', undefined), {});
+  assert.deepEqual(refusal('workload_run', { name: 'web', dryRun: false }), { name: 'web' });
+});
+
+test("what the agent takes passes the host's check of the schema too", async () => {
+  for (const example of skillExamples(await readSkill())) {
+    const { parameters, prepareArguments } = tool(example.command.replaceAll('.', '_'));
+    assert.deepEqual(z.fromJSONSchema(parameters).safeParse(prepareArguments(example.params)).error?.issues, undefined, JSON.stringify(example));
+  }
 });
 
 test('without an agent the answer says how to start one', async () => {
