@@ -5,7 +5,7 @@ import { openSandbox } from '../../src/sandbox/sandbox.ts';
 import { connectAgent } from '../../src/surfaces/agent-client.ts';
 import { ask } from '../../src/surfaces/cli/demo-requests.ts';
 import { eventually } from '../cli/sandbox-fixture.ts';
-import { readSkill, skillExamples, type SkillExample } from '../tools/skill-examples.ts';
+import { readSkill, skillExamples, withThisNode, type SkillExample } from '../tools/skill-examples.ts';
 
 const never = new AbortController().signal;
 
@@ -22,7 +22,7 @@ test('SKILL.md, run from top to bottom', async (t) => {
       refusals.push(`${example.command} ${String(refusal)}`);
       continue;
     }
-    const answer = await invoke(example.command, runnable(example), never).catch((error: unknown) =>
+    const answer = await invoke(example.command, withThisNode(example), never).catch((error: unknown) =>
       assert.fail(`under "${example.section}": ${example.command} ${JSON.stringify(example.params)}: ${JSON.stringify(error)}`),
     );
     answers.set(`${example.section}: ${example.command}`, answer);
@@ -45,14 +45,6 @@ test('SKILL.md, run from top to bottom', async (t) => {
 /** Containers, and networks that somebody else made. */
 function needsHost({ command, params }: SkillExample): boolean {
   return field(params, 'image') !== undefined || command === 'workload.attach' || command === 'workload.detach';
-}
-
-/** As it stands, but for a Node.js that need not lie where workloads look for programs. */
-function runnable({ command, params }: SkillExample): unknown {
-  if (command !== 'workload.run' || typeof params !== 'object' || params === null) return params;
-  const given = field(params, 'command');
-  assert.ok(Array.isArray(given) && given[0] === 'node', JSON.stringify(params));
-  return { ...params, command: [process.execPath, ...given.slice(1)] };
 }
 
 function field(value: unknown, key: string): unknown {

@@ -29,6 +29,12 @@ test('every example is a call that its tool takes', () => {
   }
 });
 
+test('every code block holds calls, so that all of it is checked', () => {
+  const blocks = [...skill.matchAll(/^```\n([^]*?)^```$/gm)].map(([, block = '']) => block);
+  assert.equal(skill.match(/^```/gm)?.length, 2 * blocks.length);
+  assert.deepEqual(blocks.filter((block) => !block.startsWith('node.invoke <node-id> ')), []);
+});
+
 test('every command has an example', () => {
   const shown = new Set(examples.map(({ command }) => command));
   assert.deepEqual(tools.map(({ command }) => command).filter((command) => !shown.has(command)), []);
