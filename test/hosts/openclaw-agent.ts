@@ -48,9 +48,10 @@ export async function startAgent(t: TestContext, host: OpenClawHost, { model, bi
   await configure(host, { port, model, socketPath });
   const options = { path: [bin], env: { OPENCLAW_GATEWAY_PORT: String(port) } };
   startHost(t, host, { args: ['gateway', 'run'], ...options });
-  await until(() => fetch(`http://127.0.0.1:${port}/`).then(() => true, () => false));
   const commands = tools.map(({ command }) => command).join(',');
+  // It tries again until the gateway is there, and takes as long to start.
   startHost(t, host, { args: ['node', 'run', '--host', '127.0.0.1', '--port', String(port), '--display-name', NODE_NAME, '--commands', commands], ...options });
+  await until(() => fetch(`http://127.0.0.1:${port}/`).then(() => true, () => false));
   const pending = z.array(z.object({ requestId: z.string() }));
   const look = async (): Promise<string | undefined> => pending.safeParse(await host.json(['nodes', 'pending'], options)).data?.[0]?.requestId;
   const requestId = await until(look, (found) => found !== undefined);
