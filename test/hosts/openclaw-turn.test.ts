@@ -1,6 +1,6 @@
 /** One turn of an agent in the real OpenClaw host: a scripted model finds the skill, follows it on a real kernel, meets errors, and then an agent that is down. */
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { after, test } from 'node:test';
 import { z } from 'zod';
 import { openSandbox } from '../../src/sandbox/sandbox.ts';
 import { connectAgent } from '../../src/surfaces/agent-client.ts';
@@ -14,13 +14,14 @@ import { call, openModel, type ModelRequest, type ToolCall } from './scripted-mo
 
 const never = new AbortController().signal;
 const ourSkill = await readSkill();
+const host = await openHost();
+// After the test's own endings: a gateway that still runs would write into the home again.
+after(host.close);
 const refusal = z.object({ code: z.string(), message: z.string(), path: z.string().optional(), hint: z.string() });
 /** A part of the script: it yields calls and is given their results. */
 type Step<Value> = Generator<ToolCall, Value, string>;
 
 test('a model that follows SKILL.md publishes a service and isolates a database; without an agent it is told how to start one', async (t) => {
-  const host = await openHost();
-  t.after(host.close);
   const bin = await installPlugin(host);
   const sandbox = await openSandbox({}, never);
   t.after(sandbox.close);
