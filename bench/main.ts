@@ -1,6 +1,6 @@
 /**
  * `npm run bench`: runs the benches one after the other, each in namespaces of its own, and compares what they measured with
- * the targets. It never touches the network of the machine. Usage: `node bench/main.ts [a] [b] [c] [d] [e] [f]`.
+ * the targets. It never touches the network of the machine. Usage: `node bench/main.ts [a] [b] [c] [d] [e] [f] [g]`.
  */
 import { passed, table, type Bench } from './figures.ts';
 import { enter, figuresFromInside } from './inside.ts';
@@ -14,6 +14,7 @@ const BENCHES: Readonly<Record<string, () => Promise<Bench>>> = {
   d: async () => (await import('./agent-start.ts')).agentStart,
   e: async () => (await import('./throughput.ts')).throughput,
   f: async () => (await import('./policies.ts')).policies,
+  g: async () => (await import('./mcp-start.ts')).mcpStart,
 };
 
 const [first, ...rest] = process.argv.slice(2);

@@ -32,8 +32,9 @@ async function runHere() {
   const source = join(packageRoot, 'src', 'surfaces', 'cli', 'main.ts');
   // A checkout runs its sources even when somebody has built it; the published package carries only the built files.
   const fromSource = existsSync(source);
-  // Stripping types at every start takes longer than a small command. Who may write this cache may write the sources too.
-  if (fromSource) nodeModule.enableCompileCache(join(packageRoot, 'node_modules', '.cache', 'clawnode'));
+  // Stripping types at every start takes longer than a small command, and a desktop starts its bundles while its user waits.
+  // Who may write this cache may write the program too.
+  if (fromSource || isBundle()) nodeModule.enableCompileCache(join(packageRoot, 'node_modules', '.cache', 'clawnode'));
   const cli = await import(pathToFileURL(fromSource ? source : built).href);
   process.exitCode = await cli.main(process.argv.slice(2));
 }
@@ -41,10 +42,7 @@ async function runHere() {
 function runUnderBundledNode() {
   const node = bundledNode();
   if (node === undefined) {
-    process.stderr.write(
-      'clawnode needs Node.js >= ' + NEEDED.join('.') + ', this is ' + process.versions.node +
-        ': install it, or run `npm ci` in ' + packageRoot + ' on Linux x64 or arm64, which brings one along\n',
-    );
+    process.stderr.write('clawnode needs Node.js >= ' + NEEDED.join('.') + ', this is ' + process.versions.node + ': ' + remedy() + '\n');
     process.exitCode = 1;
     return;
   }
@@ -66,6 +64,19 @@ function runUnderBundledNode() {
     process.kill(process.pid, signal);
     setTimeout(() => process.exit(128 + constants.signals[signal]), 100);
   });
+}
+
+/** What to do about a Node that is too old, for whoever installed this: as a bundle of Claude Desktop, or from npm. */
+function remedy() {
+  if (isBundle()) {
+    return 'install it from nodejs.org so that it comes first on the PATH, or, where the Node.js of Claude Desktop is new enough, switch that on under Settings > Extensions > Advanced settings';
+  }
+  return 'install it, or run `npm ci` in ' + packageRoot + ' on Linux x64 or arm64, which brings one along';
+}
+
+/** Whether this lies in a bundle for Claude Desktop. */
+function isBundle() {
+  return existsSync(join(packageRoot, 'manifest.json'));
 }
 
 /** The Node that the optional dependencies put beside us, or undefined where there is none or it is too old as well. */

@@ -47,18 +47,37 @@ export interface Sandbox {
   readonly close: () => Promise<void>;
 }
 
+export interface StartingSandbox extends Sandbox {
+  /** Settles when the agent inside is ready. Rejects with TIMEOUT or with why it could not start; the sandbox is then still to be closed. */
+  readonly ready: Promise<void>;
+}
+
 /**
  * Opens a sandbox and waits until its agent is ready. Whatever happens to this process, everything inside ends with it.
  * Throws SANDBOX_UNAVAILABLE (no user namespaces here), MISSING_BINARY, TIMEOUT, or why the agent could not start.
  */
 export async function openSandbox(options: SandboxOptions, signal: AbortSignal): Promise<Sandbox> {
+  const { ready, ...sandbox } = await startSandbox(options, signal);
+  try {
+    await ready;
+    return sandbox;
+  } catch (error) {
+    await sandbox.close();
+    throw error;
+  }
+}
+
+/** The same without waiting for the agent: by then it is known that there can be a sandbox here. Throws SANDBOX_UNAVAILABLE or MISSING_BINARY. */
+export async function startSandbox(options: SandboxOptions, signal: AbortSignal): Promise<StartingSandbox> {
   signal.throwIfAborted();
   const shared = await createSharedDirectory();
   let init: Init | undefined;
   let publication: Publication | undefined;
   let closing: Promise<void> | undefined;
+  const closed = new AbortController();
   const close = (): Promise<void> => {
     closing ??= (async () => {
+      closed.abort(new ClawError('CANCELLED', 'the sandbox was closed before its agent was ready'));
       await publication?.close();
       await init?.stop();
       await shared.remove();
@@ -72,8 +91,11 @@ export async function openSandbox(options: SandboxOptions, signal: AbortSignal):
     const agent = options.agent?.(shared) ?? agentArgv(shared, { ingressUrl, configFile: options.configFile });
     init = startInit({ initScript: shared.initScript, sharedPath: shared.path, agent });
     const initPid = await init.up(signal);
-    await agentReady(init, shared, signal);
+    const ready = agentReady(init, shared, AbortSignal.any([signal, closed.signal]));
+    // Whoever closes it before has no need to know that it never was.
+    ready.catch(() => undefined);
     return {
+      ready,
       socketPath: shared.agentSocket,
       initPid,
       ingressUrl,

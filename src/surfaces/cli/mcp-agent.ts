@@ -15,6 +15,8 @@ export interface ChosenAgent {
   readonly changes: FollowChanges;
   /** For the model at the other end: whether what it changes is a machine, a sandbox or nothing at all, and why. */
   readonly introduction: string;
+  /** Rejects when the agent turns out not to start; absent where it runs already. Calls wait for it. */
+  readonly ready?: Promise<void>;
   readonly close: () => Promise<void>;
 }
 
@@ -70,13 +72,22 @@ async function privateAgent(choice: Choice, why: string): Promise<ChosenAgent> {
 
 async function sandboxAgent({ configFile, scope, signal }: Choice, why: string): Promise<ChosenAgent> {
   // Loaded here, since none of it is of use where there is no Linux.
-  const { openSandbox } = await import('../../sandbox/sandbox.ts');
-  const sandbox = await openSandbox(configFile === undefined ? {} : { configFile }, signal);
+  const { startSandbox } = await import('../../sandbox/sandbox.ts');
+  const sandbox = await startSandbox(configFile === undefined ? {} : { configFile }, signal);
+  // Its agent is there as long as the sandbox is, so one that does not listen is being restarted.
+  const { invoke } = connectAgent(sandbox.socketPath, { surface: 'mcp', ...scope, restartWaitMs: RESTART_WAIT_MS });
   say(`speaking for a sandbox of its own (${why}); its ingress is on ${sandbox.ingressUrl}`);
   return {
-    // Its agent is there as long as the sandbox is, so one that does not listen is being restarted.
-    invoke: connectAgent(sandbox.socketPath, { surface: 'mcp', ...scope, restartWaitMs: RESTART_WAIT_MS }).invoke,
-    changes: (until) => followChanges(sandbox.socketPath, until),
+    // What the tools are can be told before anything of them works: hosts wait for the list, and start many servers at once.
+    invoke: async (command, params, until) => {
+      await sandbox.ready;
+      return invoke(command, params, until);
+    },
+    ready: sandbox.ready,
+    changes: async function* (until) {
+      await sandbox.ready;
+      yield* followChanges(sandbox.socketPath, until);
+    },
     introduction: `You speak for a private sandbox (${why}); its ingress is ${sandbox.ingressUrl}. It ends with this server.`,
     close: sandbox.close,
   };

@@ -29,7 +29,7 @@ write files as the user who opened it. The model keeps state and works out addre
   --toolsets A,B   only the tools of these: all; default, which has those of the usual tasks and is what is served without this
                    option; or the groups ${TOOLSETS.join(', ')}. For example
                    default,policy
-  --read-only      only tools that change nothing
+  --read-only      only tools that change nothing (=true and =false are understood as well, here and below)
   --no-destructive only tools that read or add: none that deletes, stops, detaches, or overwrites what is there, as each update
                    and network.apply do. A new policy still cuts off whom it isolates
   --config FILE    the YAML configuration of a sandbox's agent or of the model
@@ -50,7 +50,7 @@ or the server was stopped, 1 when there is no agent to speak for or the port is 
       try {
         const { introduction, invoke, changes } = chosen;
         const server: McpServerOptions = { invoke, changes, version: version(), introduction, ...scope };
-        await (http === undefined ? serveMcp(server, stop) : serveHttp(server, http, stop));
+        await untilFailure(chosen.ready, stop, (signal) => (http === undefined ? serveMcp(server, signal) : serveHttp(server, http, signal)));
       } finally {
         await chosen.close();
       }
@@ -61,6 +61,14 @@ or the server was stopped, 1 when there is no agent to speak for or the port is 
     return 0;
   },
 };
+
+/** Serves until the signal aborts, or until it turns out that there is no agent to serve, which it throws. */
+async function untilFailure(ready: Promise<void> | undefined, stop: AbortSignal, serve: (signal: AbortSignal) => Promise<void>): Promise<void> {
+  const failed = new AbortController();
+  ready?.catch(() => failed.abort());
+  await serve(AbortSignal.any([stop, failed.signal]));
+  if (failed.signal.aborted) await ready;
+}
 
 interface HttpArguments {
   readonly port: number;
@@ -102,7 +110,7 @@ interface Arguments {
 
 function readArguments(argv: string[]): Arguments {
   const { values } = parseArguments({
-    args: argv,
+    args: argv.flatMap(plainSwitch),
     options: {
       mode: { type: 'string', default: 'auto' },
       toolsets: { type: 'string', default: 'default' },
@@ -124,6 +132,12 @@ function readArguments(argv: string[]): Arguments {
     scope: { readOnly: values['read-only'], noDestructive: values['no-destructive'], toolsets: values.toolsets.split(',').map(toolset) },
     http: values.http ? { port: port === undefined ? DEFAULT_HTTP_PORT : portNumber(port), tokenFile } : undefined,
   };
+}
+
+/** Hosts that fill in settings can not leave a switch out, so `--read-only=false` is the same as nothing, and `=true` as the switch alone. */
+function plainSwitch(argument: string): string[] {
+  const [, name, value] = /^(--read-only|--no-destructive)=(true|false)$/.exec(argument) ?? [];
+  return name === undefined ? [argument] : value === 'true' ? [name] : [];
 }
 
 function portNumber(text: string): number {
