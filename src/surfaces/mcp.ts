@@ -11,6 +11,8 @@ import { openSubscriptions } from './mcp-subscriptions.ts';
 export interface McpOptions extends McpServerOptions {
   /** stdio unless given. */
   readonly transport?: Transport;
+  /** Settles when the agent can answer, where calls have to wait for that. */
+  readonly ready?: Promise<void> | undefined;
 }
 
 /**
@@ -25,7 +27,7 @@ export async function serveMcp(options: McpOptions, signal: AbortSignal): Promis
   const calls: Calls = { running: new Set(), signal: lifetime.signal };
   signal.addEventListener('abort', stop, { once: true });
   const closed = once(lifetime.signal, 'abort');
-  const { transport, release } = options.transport === undefined ? stdioTransport(calls) : { transport: options.transport, release: () => undefined };
+  const { transport, release } = options.transport === undefined ? stdioTransport(calls, options.ready) : { transport: options.transport, release: () => undefined };
   let latest: Server | undefined;
   const connection = serveStdio(() => (latest = createMcpServer(options, calls)), { transport });
   if (options.changes !== undefined) {
@@ -50,12 +52,14 @@ export async function serveMcp(options: McpOptions, signal: AbortSignal): Promis
 const DRAIN_MS = 1_500;
 
 /** Ends with stdin, but not before what was asked is answered, for which there is a moment: the SDK's own would drop it. */
-function stdioTransport(calls: Calls): { transport: Transport; release: () => void } {
+function stdioTransport(calls: Calls, ready: McpOptions['ready']): { transport: Transport; release: () => void } {
   const input = new PassThrough();
   const end = (): void => void input.end();
   const drain = (): void => {
     const drained = Promise.allSettled(calls.running).then(() => nextTurn());
-    void Promise.race([drained, sleep(DRAIN_MS, undefined, { signal: calls.signal, ref: false })]).then(end, end);
+    // The moment begins once the agent can answer: a script's requests are all in the pipe before that.
+    const late = Promise.allSettled([ready]).then(() => sleep(DRAIN_MS, undefined, { signal: calls.signal, ref: false }));
+    void Promise.race([drained, late]).then(end, end);
   };
   process.stdin.once('end', drain).once('close', drain).pipe(input, { end: false });
   return {

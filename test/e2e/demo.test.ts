@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { test } from 'node:test';
 import { start, type Argv } from '../../src/drivers/exec.ts';
-import { tools } from '../../tools/index.ts';
+import { toolsInScope } from '../../src/surfaces/tool-scope.ts';
 import { asOrdinaryUser, checkout } from '../cli/sandbox-fixture.ts';
 
 const DEMO: Argv = [process.execPath, join(checkout, 'bin', 'clawnode.js'), 'demo'];
@@ -16,7 +16,7 @@ test('every step is observed, in plain text where there is no terminal', async (
   const { exitCode, output } = await toEnd(DEMO);
   assert.equal(exitCode, 0, output);
   for (const seen of [
-    new RegExp(`${tools.length} tools; mode sandbox`),
+    new RegExp(`${toolsInScope({ toolsets: ['default'] }).length} tools; mode sandbox`),
     /all three answer, on 10\.200\.1\.\d+, /,
     /INVALID_ARGUMENT at port/,
     /10\.201\.0\.1:80 is live: the kernel holds 3 DNAT rules/,

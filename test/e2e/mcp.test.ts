@@ -1,7 +1,7 @@
 /** `clawnode mcp` with its own sandbox, driven by a real MCP client over stdio: the first pattern, mistakes, scopes and the end. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
-import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test, type TestContext } from 'node:test';
@@ -11,6 +11,7 @@ import { CallToolResultSchema, type CallToolResult } from '@modelcontextprotocol
 import { start, type Argv } from '../../src/drivers/exec.ts';
 import { openSandbox } from '../../src/sandbox/sandbox.ts';
 import { ask } from '../../src/surfaces/cli/demo-requests.ts';
+import { clawnode } from '../cli/cli-process.ts';
 import { fakeAgent } from '../cli/fake-agent.ts';
 import { checkout, eventually, pidNamespaceOf, processesOf } from '../cli/sandbox-fixture.ts';
 import { errorOf, textOf } from '../mcp/client.ts';
@@ -186,6 +187,33 @@ test('when the client goes, the server and the sandbox it opened go too', async 
     if (namespace === own) continue;
     await eventually(() => processesOf(namespace), (left) => left.length === 0);
   }
+});
+
+test('a sandbox whose agent can not start ends the server with the reason, also when the tools were listed before', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'claw-mcp-'));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  const config = join(folder, 'overlap.yaml');
+  await writeFile(config, 'ranges:\n  clusterIp: 10.200.0.0/16\n');
+  const child = start([process.execPath, join(checkout, 'bin', 'clawnode.js'), 'mcp', '--mode', 'sandbox', '--config', config], {
+    stdio: ['pipe', 'ignore', 'pipe'],
+    env: { ...process.env, TMPDIR: folder },
+  });
+  let stderr = '';
+  child.stderr?.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+  assert.deepEqual(await once(child, 'close'), [1, null], stderr);
+  assert.match(stderr, /overlaps our own range workload.*RANGE_OVERLAP at ranges\.clusterIp/);
+  assert.deepEqual(await readdir(folder), ['overlap.yaml']);
+});
+
+test('calls that are piped in before the agent is ready are answered', async () => {
+  const messages = [
+    { id: 1, method: 'initialize', params: { protocolVersion: '2025-11-25', capabilities: {}, clientInfo: { name: 'test', version: '1' } } },
+    { method: 'notifications/initialized' },
+    { id: 2, method: 'tools/call', params: { name: 'service_list' } },
+  ];
+  const { exitCode, stdout } = await clawnode(['mcp', '--mode', 'sandbox'], { input: messages.map((message) => `${JSON.stringify({ jsonrpc: '2.0', ...message })}\n`).join('') });
+  assert.equal(exitCode, 0);
+  assert.match(stdout, /"structuredContent":\{"count":0,"services":\[\]\}.*"id":2/);
 });
 
 test('a client that is killed while it waits for an answer leaves nothing behind', async (t) => {

@@ -50,7 +50,7 @@ or the server was stopped, 1 when there is no agent to speak for or the port is 
       try {
         const { introduction, invoke, changes } = chosen;
         const server: McpServerOptions = { invoke, changes, version: version(), introduction, ...scope };
-        await untilFailure(chosen.ready, stop, (signal) => (http === undefined ? serveMcp(server, signal) : serveHttp(server, http, signal)));
+        await untilFailure(chosen.ready, stop, (signal) => (http === undefined ? serveMcp({ ...server, ready: chosen.ready }, signal) : serveHttp(server, http, signal)));
       } finally {
         await chosen.close();
       }
