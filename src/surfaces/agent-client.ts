@@ -43,9 +43,8 @@ export interface ClientOptions {
   readonly restartWaitMs?: number;
 }
 
-/** A client for the agent that this process is meant to use; it waits for one that is there as a rule and is restarting. */
-export function connectUsualAgent(options: ClientOptions = {}): AgentClient {
-  const socketPath = agentSocketPath();
+/** A client for the agent that this process is meant to use, or was told to; it waits for one that is there as a rule and is restarting. */
+export function connectUsualAgent({ socketPath = agentSocketPath(), ...options }: ClientOptions & { readonly socketPath?: string } = {}): AgentClient {
   // Whoever named a socket knows of an agent. The default one says of itself whether a machine has one.
   const expected = socketPath !== DEFAULT_SOCKET_PATH || existsSync(socketPath);
   return connectAgent(socketPath, { ...options, restartWaitMs: expected ? RESTART_WAIT_MS : 0 });

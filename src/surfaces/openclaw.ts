@@ -4,7 +4,7 @@ import { tools } from '../../tools/index.ts';
 import { parseInput } from '../arguments.ts';
 import { ClawError, toClawError, type ErrorShape } from '../errors.ts';
 import { withoutLaterArguments } from '../not-built.ts';
-import { agentSocketPath, connectAgent } from './agent-client.ts';
+import { connectUsualAgent } from './agent-client.ts';
 import type { NodeHostCommand, OpenClawPlugin, OpenClawPluginApi, OpenClawTool } from './openclaw-api.ts';
 import { plainAnswer, plainError } from './plain-answer.ts';
 import { renderAnswer } from './render.ts';
@@ -40,8 +40,8 @@ function register(api: OpenClawPluginApi): void {
 function invokeThrough({ pluginConfig }: OpenClawPluginApi): Invoke {
   return (command, params, signal = new AbortController().signal) => {
     const wished = pluginConfig?.['socket'];
-    const socketPath = typeof wished === 'string' && wished !== '' ? wished : agentSocketPath();
-    return connectAgent(socketPath, { surface: 'openclaw' }).invoke(command, params, signal);
+    const named = typeof wished === 'string' && wished !== '' ? { socketPath: wished } : {};
+    return connectUsualAgent({ ...named, surface: 'openclaw' }).invoke(command, params, signal);
   };
 }
 

@@ -5,6 +5,7 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import type { NodeHostCommand, NodeInvokePolicy, OpenClawPluginApi, OpenClawTool } from '../../src/surfaces/openclaw-api.ts';
 import plugin from '../../src/surfaces/openclaw.ts';
@@ -124,11 +125,41 @@ test("what the agent takes passes the host's check of the schema too", async () 
 
 test('without an agent the answer says how to start one', async () => {
   const { tools: lonely, commands: lonelyCommands } = register({ socket: join(directory, 'none.sock') });
-  const { details } = (await lonely[0]?.execute('1', {})) ?? assert.fail();
+  const [result, payload] = await Promise.all([lonely[0]?.execute('1', {}), lonelyCommands[0]?.handle(null)]);
+  const { details } = result ?? assert.fail();
   const { error } = z.object({ ok: z.literal(false), error: z.object({ code: z.string(), hint: z.string() }) }).parse(details);
   assert.equal(error.code, 'AGENT_UNREACHABLE');
   assert.match(error.hint, /clawnode up/);
-  assert.match((await lonelyCommands[0]?.handle(null)) ?? '', /^\{"error":\{"code":"AGENT_UNREACHABLE"/);
+  assert.match(payload ?? '', /^\{"error":\{"code":"AGENT_UNREACHABLE"/);
+});
+
+test('an agent that is just being restarted is waited for', async () => {
+  const restarting = join(directory, 'restarting.sock');
+  const { tools: patient, commands: patientCommands } = register({ socket: restarting });
+  const named = { command: 'network.status', toolName: 'network_status' };
+  const answers = Promise.all([
+    patientCommands.find((each) => each.command === named.command)?.handle('{}'),
+    patient.find((each) => each.name === named.toolName)?.execute('1', {}),
+  ]);
+  await sleep(300);
+  const back = fakeAgent({ status: { mode: 'host' } }).listen(restarting);
+  after(() => void back.close());
+  const [payload, result] = await answers;
+  assert.equal(payload, '{"mode":"host"}');
+  assert.deepEqual(result?.details, { answer: { mode: 'host' } });
+});
+
+test('without a socket in the configuration it is the one of the environment', async (t) => {
+  const { CLAWNODE_SOCKET: before } = process.env;
+  t.after(() => {
+    if (before === undefined) delete process.env['CLAWNODE_SOCKET'];
+    else process.env['CLAWNODE_SOCKET'] = before;
+  });
+  const { commands: unconfigured } = register({ socket: '' });
+  // Looked up at the call: the host may have set it after it has loaded the plugin.
+  process.env['CLAWNODE_SOCKET'] = socket;
+  const payload = await unconfigured.find((each) => each.command === 'network.status')?.handle('{}');
+  assert.match(payload ?? '', /"node":"n1"/);
 });
 
 test('parameters that are no JSON are refused, and an aborted call is cancelled', async () => {
