@@ -2,15 +2,19 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
-import type { TestContext } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { start } from '../../src/drivers/exec.ts';
 import type { CommandOptions, OpenClawHost } from './openclaw-host.ts';
 
 const READY_TIMEOUT_MS = 2 * 60_000;
 
+/** Something that ends, such as a test, and what is to be done then. */
+export interface Ending {
+  readonly after: (work: () => Promise<void>) => void;
+}
+
 /** Runs until the test is over; its end is waited for, so that nothing is left when the home is removed. */
-export function startHost(t: TestContext, host: OpenClawHost, { args, ...options }: CommandOptions & { args: readonly string[] }): void {
+export function startHost(t: Ending, host: OpenClawHost, { args, ...options }: CommandOptions & { args: readonly string[] }): void {
   // The host starts itself again as a child, so the whole group is what has to end.
   const child = start(host.argv(args), { stdio: 'ignore', detached: true, env: host.env(options) });
   const { pid } = child;
