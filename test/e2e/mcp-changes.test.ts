@@ -32,9 +32,9 @@ before(async () => {
 after(() => sandbox.close());
 
 const CONNECT: Readonly<Record<string, (t: TestContext) => Promise<Client>>> = {
-  stdio: (t) => connectStdio(t, { socket: sandbox.socketPath }),
+  stdio: (t) => connectStdio(t, { args: ['--toolsets', 'all'], socket: sandbox.socketPath }),
   HTTP: async (t) => {
-    const { connect } = await serveHttp(t, { socket: sandbox.socketPath });
+    const { connect } = await serveHttp(t, { args: ['--toolsets', 'all'], socket: sandbox.socketPath });
     const client = await connect();
     t.after(() => client.close());
     return client;
@@ -191,7 +191,7 @@ for (const [how, connect] of Object.entries(CONNECT)) {
 }
 
 test('200 calls at once on stdio are all answered', async (t) => {
-  const client = await connectStdio(t, { socket: sandbox.socketPath });
+  const client = await connectStdio(t, { args: ['--toolsets', 'all'], socket: sandbox.socketPath });
   const names = Array.from({ length: 200 }, (_, index) => `s-${index}`);
   const made = await Promise.all(names.map((name) => call(client, 'service_create', { name, selector: { app: name }, port: 80 })));
   assert.deepEqual(made.filter(({ isError, structuredContent }) => isError === true || structuredContent?.['enforced'] !== true), []);
