@@ -113,7 +113,10 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
   opened.defer(() => changes.close());
 
   const driftLog = openDriftLog(logger);
-  const onRepaired = (words: readonly string[]): void => driftLog.repaired(words);
+  const onRepaired = (words: readonly string[]): void => {
+    driftLog.repaired(words);
+    changes.nodeChanged();
+  };
   const metrics = createMetrics({ id: node.id, mode, version: version() });
   const iptables = openIptables({ backend, onRepaired, observer: metrics.restoreObserver });
   opened.defer(() => iptables.close());

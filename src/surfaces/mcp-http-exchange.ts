@@ -45,10 +45,13 @@ export function webRequest({ headers, method = 'POST' }: IncomingMessage, signal
   return new Request('http://localhost/', { method, headers: Object.fromEntries(passed), ...(signal === undefined ? {} : { signal }) });
 }
 
+function messagesIn(message: unknown): unknown[] {
+  return Array.isArray(message) ? message : [message];
+}
+
 /** The ids of the requests in a message or a batch. */
 function requestIds(message: unknown): (string | number)[] {
-  const messages: unknown[] = Array.isArray(message) ? message : [message];
-  return messages.filter((one) => isJSONRPCRequest(one)).map(({ id }) => id);
+  return messagesIn(message).filter((one) => isJSONRPCRequest(one)).map(({ id }) => id);
 }
 
 function cancel(transport: WebStandardStreamableHTTPServerTransport, message: unknown): void {
@@ -59,8 +62,10 @@ function cancel(transport: WebStandardStreamableHTTPServerTransport, message: un
 
 /** A cancelled request is never answered, so its stream would stay open for as long as the session. */
 function endCancelled(transport: WebStandardStreamableHTTPServerTransport, message: unknown): void {
-  const cancelled = cancelledRequest(message);
-  if (cancelled !== undefined) transport.closeSSEStream(cancelled);
+  for (const one of messagesIn(message)) {
+    const cancelled = cancelledRequest(one);
+    if (cancelled !== undefined) transport.closeSSEStream(cancelled);
+  }
 }
 
 function cancelledRequest(message: unknown): string | number | undefined {
