@@ -50,6 +50,7 @@ import { openSqliteStore } from './store/sqlite.ts';
 import { groupId, openAgentSocket, refuseTakenSocket } from './surfaces/agent-socket.ts';
 import { openMetricsHttp, type MetricsHttp } from './surfaces/metrics-http.ts';
 import { createPeerLookup } from './surfaces/peer.ts';
+import { createThrottle } from './throttle.ts';
 import { version } from './version.ts';
 
 export interface AgentOptions {
@@ -246,10 +247,12 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
       auditLog.write(entry);
     },
   };
+  const throttle = createThrottle(config.limits);
   const door: Door = {
     managers: createManagers(world),
     logger,
     audit,
+    admitChange: () => throttle.change(),
     programmed: (revision, until) => loop.programmed(revision, until),
     isProgrammed: (revision) => loop.isProgrammed(revision),
     served: (revision, until, withinMs) => loop.served(revision, until, withinMs),
@@ -283,6 +286,8 @@ async function openParts(options: AgentOptions, opened: AsyncDisposableStack, si
     peerOf: createPeerLookup(),
     health: () => ({ node: node.id, mode, version: version(), pid: process.pid, ready: true }),
     changes: (until) => changes.follow(until),
+    admit: (what) => throttle.enter(what),
+    onRefused: ({ surface, peer, error }) => audit.write({ command: 'none', params: undefined, caller: { surface, peer }, durationMs: 0, error }),
     invoke: ({ command, params, limits, surface, peer }, until) => dispatch(door, { command, params, limits, caller: { surface, peer } }, until),
   });
   opened.defer(() => socket.close());

@@ -44,6 +44,12 @@ export const configSchema = z.strictObject({
     .enum(['auto', 'nft', 'legacy'])
     .default('auto')
     .describe('Where rules are kept; auto: where this machine has its rules, nft in a sandbox. It changes only after a cleanup'),
+  limits: z
+    .strictObject({
+      concurrentCalls: z.int().min(1).max(10_000).default(500).describe('So many calls, of all callers together, are worked on at once; more are refused with LIMIT_EXCEEDED'),
+      changesPerSecond: z.int().min(1).max(100_000).default(2_000).describe('So many changes a second, after a burst of five times as many; more are refused with LIMIT_EXCEEDED'),
+    })
+    .prefault({}),
   socketGroup: z.string().default('clawnode').describe("Group whose members may use the agent's socket, if it exists"),
 });
 export type Config = z.output<typeof configSchema>;

@@ -14,6 +14,8 @@ export interface Door {
   readonly managers: Managers;
   readonly logger: Logger;
   readonly audit: Pick<AuditLog, 'write'>;
+  /** Throws LIMIT_EXCEEDED when changes come too fast. */
+  admitChange(): void;
   /** Waits until the revision is programmed, or known not to be. */
   programmed(revision: number, signal: AbortSignal): Promise<Enforcement>;
   /** The same without waiting. */
@@ -48,6 +50,7 @@ export async function dispatch(door: Door, call: Call, signal: AbortSignal): Pro
   try {
     const tool = requireTool(call.command);
     requireWithin(call.limits ?? {}, tool);
+    if (tool.effect !== 'read') door.admitChange();
     const { answer, revision, enforced } = await runTool(door, tool, { params: call.params, signal });
     door.audit.write({ ...record, command: tool.command, effect: tool.effect, durationMs: performance.now() - startedAt, revision, enforced });
     return answer;

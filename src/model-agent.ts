@@ -19,6 +19,7 @@ import { createEndpointCache } from './observed/endpoint-cache.ts';
 import { createObservedState } from './observed/observed-state.ts';
 import { takeStateDirectory } from './state-directory.ts';
 import { openSqliteStore } from './store/sqlite.ts';
+import { createThrottle } from './throttle.ts';
 import { version } from './version.ts';
 
 /** Why nothing is enforced, in every answer that says whether it is. */
@@ -122,10 +123,12 @@ async function openParts({ nodeId, configFile, logger }: ModelAgentOptions, open
   const audit = openAuditLog(stateDir.auditLog, logger);
   opened.defer(() => audit.close());
   const notEnforced = { enforced: false, reason: MODEL_REASON };
+  const throttle = createThrottle(config.limits);
   const door: Door = {
     managers: createManagers(world),
     logger,
     audit,
+    admitChange: () => throttle.change(),
     programmed: async () => notEnforced,
     isProgrammed: () => notEnforced,
     served: async () => notEnforced,

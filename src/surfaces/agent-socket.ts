@@ -6,6 +6,7 @@ import { createConnection, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { callLimits, type CallLimits } from '../call-limits.ts';
 import { ClawError, toClawError, type ErrorCode } from '../errors.ts';
+import type { Admitted } from '../throttle.ts';
 import { CHANGES_PATH, type FollowChanges } from './agent-changes.ts';
 
 export interface AgentSocketOptions {
@@ -16,6 +17,10 @@ export interface AgentSocketOptions {
   readonly health: () => Record<string, unknown>;
   /** What `GET /v1/changes` tells, as long as the caller listens: one JSON object a line. */
   readonly changes: FollowChanges;
+  /** Takes up a call before it is read, or one who listens for changes, and gives what ends it. Throws when there are too many. */
+  readonly admit: (what: Admitted) => () => void;
+  /** Told of what is refused here, before it is a call that `invoke` could tell of. */
+  readonly onRefused: (refusal: Refusal) => void;
   /** Who is at the other end, for the audit log. */
   readonly peerOf: (socket: Socket) => Promise<string>;
 }
@@ -26,6 +31,10 @@ export interface SocketCall {
   readonly surface: string;
   readonly peer: Promise<string>;
   readonly limits: CallLimits;
+}
+
+export interface Refusal extends Pick<SocketCall, 'surface' | 'peer'> {
+  readonly error: ClawError;
 }
 
 export interface AgentSocket {
@@ -118,19 +127,35 @@ async function serve(options: AgentSocketOptions, peers: WeakMap<Socket, Promise
   response.once('close', () => {
     if (!response.writableFinished) gone.abort(new ClawError('CANCELLED', 'the caller went away'));
   });
+  // Always answered: it tells whether the agent is well, and costs nothing.
+  if (request.method === 'GET' && request.url === '/v1/health') return answer(response, 200, options.health());
+  const caller = { surface: header(request, 'x-clawnode-surface') ?? 'socket', peer: peers.get(request.socket) ?? Promise.resolve('unknown') };
+  const fail = (error: ClawError): void => {
+    // What it still sends is not read.
+    if (!request.complete) response.setHeader('connection', 'close');
+    answer(response, statusOf(error.code), error.toJSON());
+  };
+  let call: Omit<SocketCall, 'surface' | 'peer'>;
   try {
-    if (request.method === 'GET' && request.url === '/v1/health') return answer(response, 200, options.health());
-    if (request.method === 'GET' && request.url === CHANGES_PATH) return await stream(response, options.changes(AbortSignal.any([gone.signal, closing])), gone.signal);
-    if (request.method !== 'POST' || request.url !== '/v1/invoke') {
-      throw new ClawError('UNKNOWN_COMMAND', `${request.method ?? ''} ${(request.url ?? '').slice(0, 80)} is nothing the agent serves`, { hint: 'POST /v1/invoke {command, params}.' });
-    }
-    const call = callOf(await readJson(request));
-    const peer = peers.get(request.socket) ?? Promise.resolve('unknown');
-    answer(response, 200, await options.invoke({ ...call, surface: header(request, 'x-clawnode-surface') ?? 'socket', peer }, gone.signal));
+    const listens = request.method === 'GET' && request.url === CHANGES_PATH;
+    response.once('close', options.admit(listens ? 'listener' : 'call'));
+    if (listens) return await stream(response, options.changes(AbortSignal.any([gone.signal, closing])), gone.signal);
+    call = await readCall(request);
   } catch (thrown) {
     const error = toClawError(thrown);
-    answer(response, statusOf(error.code), error.toJSON());
+    options.onRefused({ ...caller, error });
+    return fail(error);
   }
+  try {
+    answer(response, 200, await options.invoke({ ...call, ...caller }, gone.signal));
+  } catch (thrown) {
+    fail(toClawError(thrown));
+  }
+}
+
+async function readCall(request: IncomingMessage): Promise<Omit<SocketCall, 'surface' | 'peer'>> {
+  if (request.method === 'POST' && request.url === '/v1/invoke') return callOf(await readJson(request));
+  throw new ClawError('UNKNOWN_COMMAND', `${request.method ?? ''} ${(request.url ?? '').slice(0, 80)} is nothing the agent serves`, { hint: 'POST /v1/invoke {command, params}.' });
 }
 
 async function stream(response: ServerResponse, lines: AsyncIterable<unknown>, gone: AbortSignal): Promise<void> {

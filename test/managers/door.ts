@@ -78,6 +78,7 @@ export async function openDoor({ clusterIp = '10.201.0.0/16', flows = () => ({ f
   });
   const inForce = { enforced: true } as const;
   const door: Door = {
+    admitChange: () => undefined,
     managers,
     logger,
     audit: { write: () => undefined },

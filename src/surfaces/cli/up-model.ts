@@ -24,6 +24,8 @@ export async function serveModel({ socketPath, ...options }: ModelOptions, stop:
       peerOf: async () => 'unknown',
       health: () => ({ node: agent.node, mode: 'model', version: version(), pid: process.pid, ready: true }),
       changes: (until) => agent.changes(until),
+      admit: () => () => undefined,
+      onRefused: ({ surface, error }) => options.logger.warn({ surface, err: error }, 'what came is no call'),
       invoke: ({ command, params, limits, surface, peer }, until) => agent.invoke({ command, params, limits, caller: { surface, peer } }, until),
     });
     try {
