@@ -5,7 +5,8 @@
 import { parseArgs } from 'node:util';
 import { systemSearchPath } from '../src/sandbox/search-path.ts';
 import { aptCommand, canInstall, install, missingPackages } from '../src/surfaces/cli/apt.ts';
-import { inspectMachine, type Finding } from '../src/surfaces/cli/machine.ts';
+import type { Finding } from '../src/surfaces/cli/doctor/finding.ts';
+import { inspectMachine } from '../src/surfaces/cli/doctor/inspect.ts';
 import { prepareEngine } from './prepare-engine.ts';
 
 const { values } = parseArgs({ options: { for: { type: 'string' } } });

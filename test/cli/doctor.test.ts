@@ -4,7 +4,7 @@ import { access, chmod, mkdtemp, readFile, rm, symlink, writeFile } from 'node:f
 import { delimiter, join } from 'node:path';
 import { after, test } from 'node:test';
 import { aptCommand, missingPackages } from '../../src/surfaces/cli/apt.ts';
-import type { Finding } from '../../src/surfaces/cli/machine.ts';
+import type { Finding } from '../../src/surfaces/cli/doctor/finding.ts';
 import { clawnode, launcher, runProcess } from './cli-process.ts';
 import { asOrdinaryUser, checkout } from './sandbox-fixture.ts';
 
@@ -29,7 +29,7 @@ async function programPath(name: string): Promise<string> {
 }
 
 function finding(name: string, fields: Partial<Finding>): Finding {
-  return { name, need: 'required', state: 'missing', detail: '', purpose: '', ...fields };
+  return { area: 'tools', name, need: 'required', state: 'missing', detail: '', purpose: '', ...fields };
 }
 
 test('packages are named once and in order', () => {

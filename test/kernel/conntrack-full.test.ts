@@ -9,7 +9,7 @@ import { after, before, test } from 'node:test';
 import { z } from 'zod';
 import { openConntrack } from '../../src/drivers/conntrack.ts';
 import { run } from '../../src/drivers/exec.ts';
-import { inspectMachine } from '../../src/surfaces/cli/machine.ts';
+import { inspectMachine } from '../../src/surfaces/cli/doctor/inspect.ts';
 import { answered, closeEverything, host, inside, openTestAgent, type TestAgent } from './agent-fixture.ts';
 import { enterNamespace, stdoutOf } from './namespace.ts';
 

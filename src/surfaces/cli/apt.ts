@@ -1,7 +1,7 @@
 /** Installs Debian and Ubuntu packages with apt-get, as root only; it never chooses what to install. */
 import { geteuid } from 'node:process';
 import { run, type Argv } from '../../drivers/exec.ts';
-import type { Finding } from './machine.ts';
+import type { Finding } from './doctor/finding.ts';
 
 const INSTALL_TIMEOUT_MS = 15 * 60_000;
 

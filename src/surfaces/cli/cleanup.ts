@@ -8,7 +8,7 @@ import { ClawError } from '../../errors.ts';
 import { agentSocketPath, DEFAULT_SOCKET_PATH } from '../agent-client.ts';
 import { refuseInsideSandbox } from './inside-sandbox.ts';
 import { stopSignal } from './stop-signal.ts';
-import { DEFAULT_STATE_DIR } from './up.ts';
+import { DEFAULT_STATE_DIR } from './state-path.ts';
 import { parseArguments, type Subcommand } from './usage.ts';
 
 export const cleanup: Subcommand = {

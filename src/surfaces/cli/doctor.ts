@@ -1,29 +1,42 @@
-/** `clawnode doctor`: shows what this machine lacks, and installs it where asked to. */
+/** `clawnode doctor`: checks all that clawnode depends on and says what to do; installs what is missing where asked to. */
 import { geteuid } from 'node:process';
 import { ClawError } from '../../errors.ts';
 import { aptCommand, canInstall, install, missingPackages } from './apt.ts';
-import { inspectMachine, type Finding } from './machine.ts';
+import { isFit, type Finding } from './doctor/finding.ts';
+import { inspectEverything, inspectMachine } from './doctor/inspect.ts';
+import { report } from './doctor/report.ts';
 import { stoppedExitCode, stopSignal } from './stop-signal.ts';
-import { table } from './table.ts';
 import { parseArguments, type Subcommand } from './usage.ts';
 
 export const doctor: Subcommand = {
-  help: `Usage: clawnode doctor [--fix] [--json]
+  help: `Usage: clawnode doctor [--fix] [--all] [--json] [--config FILE]
 
-Checks this machine for what clawnode needs and says how to get what is missing.
+Checks kernel, programs, ports, address ranges, rights, the agent, its service, and the MCP hosts of this user, and says what to
+do about what it finds. It changes nothing, and shows no secret.
 
-  --fix   install what is missing (root, Debian or Ubuntu)
-  --json  the findings as JSON
+  --fix          install what is missing (root, Debian or Ubuntu)
+  --all          show what is in order too
+  --json         all findings as JSON
+  --config FILE  the agent's configuration (that of its service, else /etc/clawnode/config.yaml if it exists)
 
 Exit code: 0 everything required is there, 1 something required is missing.
 `,
   run: async (argv) => {
-    const { values } = parseArguments({ args: argv, options: { fix: { type: 'boolean', default: false }, json: { type: 'boolean', default: false } } });
+    const { values } = parseArguments({
+      args: argv,
+      options: {
+        fix: { type: 'boolean', default: false },
+        all: { type: 'boolean', default: false },
+        json: { type: 'boolean', default: false },
+        config: { type: 'string' },
+      },
+    });
     const stop = stopSignal();
+    const inspect = (): Promise<Finding[]> => inspectEverything({ configFile: values.config }, stop);
     try {
-      const found = await inspectMachine(stop);
-      const findings = values.fix && (await fix(found, stop)) ? await inspectMachine(stop) : found;
-      process.stdout.write(values.json ? `${JSON.stringify({ ok: isFit(findings), findings }, null, 2)}\n` : report(findings));
+      const found = await inspect();
+      const findings = values.fix && (await fix(found, stop)) ? await inspect() : found;
+      process.stdout.write(values.json ? `${JSON.stringify({ ok: isFit(findings), findings }, null, 2)}\n` : report(findings, { all: values.all }));
       return isFit(findings) ? 0 : 1;
     } catch (error) {
       if (stop.aborted) return stoppedExitCode(stop);
@@ -50,15 +63,4 @@ async function fix(findings: readonly Finding[], signal: AbortSignal): Promise<b
   process.stderr.write(`installing ${packages.join(' ')}\n`);
   await install(packages, signal);
   return true;
-}
-
-function isFit(findings: readonly Finding[]): boolean {
-  return findings.every(({ need, state }) => need !== 'required' || state !== 'missing');
-}
-
-function report(findings: readonly Finding[]): string {
-  const rows = findings.map(({ state, name, need, detail, purpose }) => [state, name, state === 'ok' ? '' : need, purpose, detail]);
-  const packages = missingPackages(findings);
-  const heading = isFit(findings) ? 'missing' : 'required and missing';
-  return table(rows) + (packages.length === 0 ? '' : `\n${heading}:\n  ${aptCommand(packages)}\n`);
 }

@@ -19,6 +19,8 @@ const SUBCOMMANDS: Readonly<Record<string, Entry>> = {
   status: { summary: 'show what the agent runs', load: async () => (await import('./status.ts')).status },
   simulate: { summary: 'tell who could reach whom under policies in a file', load: async () => (await import('./simulate.ts')).simulate },
   doctor: { summary: 'check what this machine lacks', load: async () => (await import('./doctor.ts')).doctor },
+  'install-service': { summary: "make this machine's agent a service of systemd (root)", load: async () => (await import('./install-service.ts')).installService },
+  'uninstall-service': { summary: 'remove that service again (root)', load: async () => (await import('./uninstall-service.ts')).uninstallService },
   demo: { summary: 'see a service balance real connections, in a sandbox', watchesOutput: true, load: loadDemo },
   cleanup: { summary: 'remove every kernel object of the agent (root)', load: async () => (await import('./cleanup.ts')).cleanup },
 };

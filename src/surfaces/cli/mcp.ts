@@ -4,14 +4,13 @@ import { TOOLSET_CHOICES, TOOLSETS, type ToolsetChoice } from '../../../tools/de
 import { toClawError } from '../../errors.ts';
 import { refuseLaterToolset } from '../../not-built.ts';
 import { version } from '../../version.ts';
+import { DEFAULT_HTTP_PORT } from '../http-port.ts';
 import { createMcpServer, type McpServerOptions } from '../mcp-server.ts';
 import { serveMcp } from '../mcp.ts';
 import type { ToolScope } from '../tool-scope.ts';
 import { chooseAgent, MODES, say, type Mode } from './mcp-agent.ts';
 import { stopSignal } from './stop-signal.ts';
 import { parseArguments, UsageError, type Subcommand } from './usage.ts';
-
-const DEFAULT_HTTP_PORT = 8_400;
 
 export const mcp: Subcommand = {
   help: `Usage: clawnode mcp [--mode auto|host|sandbox|model] [--toolsets A,B] [--read-only] [--no-destructive]

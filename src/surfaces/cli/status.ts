@@ -1,19 +1,22 @@
 /** `clawnode status`: how the node is, for people, or the agent's `network.status` as it is with `--json`. */
 import { z } from 'zod';
-import { connectUsualAgent } from '../agent-client.ts';
+import { agentSocketPath, connectAgent, connectUsualAgent } from '../agent-client.ts';
 import { table } from './table.ts';
-import { parseArguments, type Subcommand } from './usage.ts';
+import { parseArguments, UsageError, type Subcommand } from './usage.ts';
 
 export const status: Subcommand = {
   help: `Usage: clawnode status [--json]
+       clawnode status --ready SECONDS
 
 Shows how the node is: what needs attention, whether the kernel holds what was asked for, where the ingress listens, workloads by
-state, addresses and tracked connections in use, services. With --json the answer of network.status as it is.
+state, addresses and tracked connections in use, services. With --json the answer of network.status as it is. With --ready it only waits
+until an agent answers, at most so many seconds, and shows nothing.
 
 Exit code: 0 in order; 1 when the kernel is not in sync, the ingress does not run, or no agent answers.
 `,
   run: async (argv) => {
-    const { values } = parseArguments({ args: argv, options: { json: { type: 'boolean', default: false } } });
+    const { values } = parseArguments({ args: argv, options: { json: { type: 'boolean', default: false }, ready: { type: 'string' } } });
+    if (values.ready !== undefined) return await waitUntilReady(values.ready);
     const agent = connectUsualAgent({ surface: 'cli' });
     const answer = await agent.invoke('network.status', {}, new AbortController().signal);
     const view = statusView.parse(answer);
@@ -21,6 +24,12 @@ Exit code: 0 in order; 1 when the kernel is not in sync, the ingress does not ru
     return view.kernel.inSync && !isDown(view.ingress) ? 0 : 1;
   },
 };
+
+async function waitUntilReady(seconds: string): Promise<number> {
+  if (!/^\d{1,4}$/.test(seconds)) throw new UsageError(`--ready ${seconds} is no number of seconds`);
+  await connectAgent(agentSocketPath(), { restartWaitMs: Number(seconds) * 1000 }).health(new AbortController().signal);
+  return 0;
+}
 
 const pool = z.looseObject({ used: z.number(), free: z.number(), quarantined: z.number() });
 

@@ -4,10 +4,9 @@ import { geteuid } from 'node:process';
 import { ClawError } from '../../errors.ts';
 import { agentSocketPath, connectAgent, DEFAULT_SOCKET_PATH } from '../agent-client.ts';
 import { refuseInsideSandbox } from './inside-sandbox.ts';
+import { DEFAULT_STATE_DIR } from './state-path.ts';
 import { stoppedExitCode, stopSignal } from './stop-signal.ts';
 import { parseArguments, UsageError, type Subcommand } from './usage.ts';
-
-export const DEFAULT_STATE_DIR = '/var/lib/clawnode';
 
 export const up: Subcommand = {
   help: `Usage: clawnode up [--mode host|model] [--config FILE] [--state-dir DIR] [--socket PATH] [--node NAME] [--verbose]
