@@ -142,6 +142,8 @@ async function serve(options: AgentSocketOptions, peers: WeakMap<Socket, Promise
     if (listens) return await stream(response, options.changes(AbortSignal.any([gone.signal, closing])), gone.signal);
     call = await readCall(request);
   } catch (thrown) {
+    // A stream that has begun is no call that could be refused.
+    if (response.headersSent) return void response.destroy();
     const error = toClawError(thrown);
     options.onRefused({ ...caller, error });
     return fail(error);

@@ -12,7 +12,7 @@ import { fakeAgent } from './fake-agent.ts';
 const directory = await mkdtemp(join(tmpdir(), 'claw-cli-'));
 const socketPath = join(directory, 'agent.sock');
 const env = { CLAWNODE_SOCKET: socketPath };
-const SUBCOMMANDS = ['up', 'mcp', 'invoke', 'sandbox', 'status', 'simulate', 'doctor', 'demo', 'cleanup'];
+const SUBCOMMANDS = ['up', 'mcp', 'invoke', 'sandbox', 'status', 'simulate', 'doctor', 'install-service', 'uninstall-service', 'demo', 'cleanup'];
 const pool = { used: 1, free: 9, quarantined: 2 };
 const service = { name: 'web', namespace: 'shop', clusterIp: '10.201.0.1', port: 80, endpoints: 3, healthy: 2 };
 const healthy = {

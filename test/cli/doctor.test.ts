@@ -1,11 +1,21 @@
 /** What is said and installed on machines that lack something, played with a PATH of few programs and an apt-get that only notes. */
 import assert from 'node:assert/strict';
-import { access, chmod, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
-import { delimiter, join } from 'node:path';
+import { once } from 'node:events';
+import { access, chmod, mkdir, mkdtemp, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import { delimiter, dirname, join } from 'node:path';
 import { after, test } from 'node:test';
+import { z } from 'zod';
+import { configSchema } from '../../src/config.ts';
 import { aptCommand, missingPackages } from '../../src/surfaces/cli/apt.ts';
-import type { Finding } from '../../src/surfaces/cli/doctor/finding.ts';
+import { inspectAgent } from '../../src/surfaces/cli/doctor/agent.ts';
+import { AREAS, isFit, type Finding } from '../../src/surfaces/cli/doctor/finding.ts';
+import { inspectEverything } from '../../src/surfaces/cli/doctor/inspect.ts';
+import { inspectRights } from '../../src/surfaces/cli/doctor/rights.ts';
+import { inspectService, installedService } from '../../src/surfaces/cli/doctor/service.ts';
+import { unitText } from '../../src/surfaces/cli/service/unit.ts';
 import { clawnode, launcher, runProcess } from './cli-process.ts';
+import { fakeAgent } from './fake-agent.ts';
 import { asOrdinaryUser, checkout } from './sandbox-fixture.ts';
 
 const isRoot = process.getuid?.() === 0;
@@ -48,7 +58,7 @@ test('packages are named once and in order', () => {
 test('doctor names the packages of what is missing and ends with 1', async () => {
   const { exitCode, stdout } = await clawnode(['doctor'], { env });
   assert.equal(exitCode, 1);
-  assert.match(stdout, /^missing +unshare +required/m);
+  assert.match(stdout, /^ +missing +unshare: not installed$/m);
   assert.match(stdout, /required and missing:\n {2}(sudo )?apt-get install -y --no-install-recommends [^\n]*util-linux/);
 });
 
@@ -72,10 +82,125 @@ test('for an ordinary user nothing is a warning only because of the rights', asy
 });
 
 test('doctor names only what this version uses', async () => {
+  const { stdout } = await clawnode(['doctor', '--all']);
+  assert.match(stdout, /^ +ok +iptables: /m);
+  assert.match(stdout, /^ +ok +ulogd: /m);
+  assert.doesNotMatch(stdout, /wireguard|wg|51820/i);
+});
+
+test('doctor is one line for an area where all is well, and fits in 100 columns', async () => {
   const { stdout } = await clawnode(['doctor']);
-  assert.match(stdout, /^ok +iptables /m);
-  assert.match(stdout, /^ok +ulogd /m);
-  assert.doesNotMatch(stdout, /docker|wireguard|wg|51820/i);
+  assert.match(stdout, /^tools\n {2}ok +\d+ found: node v[^]*?\n\S/m);
+  assert.doesNotMatch(stdout, /setpriv: /);
+  for (const args of [['doctor'], ['doctor', '--all']]) for (const line of (await clawnode(args)).stdout.split('\n')) assert.ok(line.length <= 100, line);
+});
+
+test('each finding says where it belongs, what it is for, and what to do when something is wrong', async () => {
+  const { findings } = JSON.parse((await clawnode(['doctor', '--json'], { env })).stdout);
+  for (const { area, purpose, state, fix, package: packageName, name, detail } of findings) {
+    assert.ok(AREAS.includes(area) && purpose !== '' && detail !== '', name);
+    if (state === 'missing') assert.ok(fix !== undefined || packageName !== undefined, name);
+  }
+});
+
+test('the configuration that is named counts: its ports, its ranges, who has them, and what is wrong with it', async () => {
+  const taken = createServer().listen(0, '127.0.0.1');
+  await once(taken, 'listening');
+  const { port } = z.object({ port: z.number() }).parse(taken.address());
+  const file = join(directory, 'config.yaml');
+  await writeFile(file, `ingress: {port: ${port}}\nmetrics: {enabled: false}\nranges: {mesh: 127.0.0.0/16}\n`);
+  const findings = async (...args: string[]): Promise<Map<string, Finding>> => {
+    const { stdout } = await clawnode(['doctor', '--json', ...args]);
+    return new Map(JSON.parse(stdout).findings.map((entry: Finding) => [entry.name, entry]));
+  };
+  try {
+    const found = await findings('--config', file);
+    const held = found.get(`port ${port}`);
+    assert.deepEqual({ state: held?.state, port8443: found.has('port 8443'), metrics: found.has('port 10201') }, { state: 'warning', port8443: false, metrics: false });
+    assert.match(held?.detail ?? '', new RegExp(`^in use by .*\\(pid ${process.pid}\\)`));
+    assert.match(held?.fix ?? '', /ingress\.port/);
+    assert.match(found.get('address ranges')?.detail ?? '', /^mesh 127\.0\.0\.0\/16 overlaps address 127\.0\.0\.0\/8 of lo: the agent would not start$/);
+    assert.match(found.get('address ranges')?.fix ?? '', /ranges\.mesh/);
+  } finally {
+    taken.close();
+  }
+  await writeFile(file, 'ingres: {}\n');
+  const wrong = (await findings('--config', file)).get('configuration');
+  assert.deepEqual({ state: wrong?.state, fix: wrong?.fix }, { state: 'warning', fix: 'docs/configuration.md lists all fields.' });
+});
+
+test('the agent: none, one that is gone, one of another version, and what it says of itself', async () => {
+  const agentOf = async (socketPath: string): Promise<Finding[]> => inspectAgent({ socketPath, version: '0.0.0' }, new AbortController().signal);
+  const socketPath = join(directory, 'agent.sock');
+  assert.match((await agentOf(socketPath))[0]?.detail ?? '', /^none runs: there is no /);
+  const gone = createServer().listen(socketPath);
+  await once(gone, 'listening');
+  await rename(socketPath, `${socketPath}.kept`);
+  gone.close();
+  await rename(`${socketPath}.kept`, socketPath);
+  assert.match((await agentOf(socketPath))[0]?.detail ?? '', /one that is gone has left /);
+  await rm(socketPath);
+  const status = { kernel: { inSync: false, reason: 'no nft' }, ingress: { running: false, reason: 'port 8443 is in use' }, drift: { repairs: 2, last: 'a rule' }, audit: { works: false, reason: 'no ulogd' }, warnings: ['service a has no endpoint'] };
+  const agent = fakeAgent({ status }).listen(socketPath);
+  await once(agent, 'listening');
+  assert.deepEqual((await agentOf(socketPath)).map(({ name, state }) => `${name} ${state}`), ['agent ok', 'in force warning', 'ingress warning', 'flow log warning', 'drift note', 'attention warning']);
+  const [other] = await inspectAgent({ socketPath, version: '9.9.9' }, new AbortController().signal);
+  assert.match(other?.detail ?? '', /^0\.0\.0, node n1, host mode, pid \d+; this program is 9\.9\.9$/);
+  assert.match(other?.fix ?? '', /Restart the agent/);
+  agent.closeAllConnections();
+  agent.close();
+});
+
+test('the service: a unit whose program is gone, and one of another version', async () => {
+  const signal = new AbortController().signal;
+  const root = join(directory, 'service');
+  const unit = join(root, 'etc/systemd/system/clawnode.service');
+  const package9 = join(root, 'old version', 'bin', 'clawnode.js');
+  await mkdir(dirname(unit), { recursive: true });
+  await mkdir(dirname(package9), { recursive: true });
+  await writeFile(package9, '');
+  await writeFile(join(root, 'old version', 'package.json'), '{"version": "0.0.9"}');
+  const found = async (program: readonly [string, string]): Promise<Finding | undefined> => {
+    await writeFile(unit, unitText({ program, configFile: '/etc/a "b"/$c%.yaml' }));
+    return (await inspectService({ root, version: '1.0.0' }, signal))[0];
+  };
+  const vanished = await found(['/gone/node', package9]);
+  assert.deepEqual({ state: vanished?.state, detail: vanished?.detail, fix: vanished?.fix }, { state: 'warning', detail: 'its unit starts /gone/node, which does not exist', fix: 'sudo clawnode install-service --start' });
+  assert.equal((await found([process.execPath, package9]))?.detail, `its unit starts clawnode 0.0.9 (${package9}); this is 1.0.0`);
+  assert.equal((await installedService(root))?.configFile, '/etc/a "b"/$c%.yaml');
+  assert.equal((await inspectService({ root: join(directory, 'nothing'), version: '1.0.0' }, signal))[0]?.need, 'optional');
+});
+
+test('rights: a state directory and a token that others may read, and a group that is not there', async () => {
+  const stateDir = join(directory, 'state');
+  await mkdir(join(directory, 'clawnode'));
+  await mkdir(stateDir);
+  await chmod(stateDir, 0o755);
+  await writeFile(join(directory, 'clawnode', 'mcp-token'), 'hunter2-hunter2-hunter2', { mode: 0o644 });
+  const config = configSchema.parse({ socketGroup: 'no-such-group' });
+  const found = await inspectRights({ config, stateDir, env: { XDG_CONFIG_HOME: directory } });
+  assert.deepEqual(found.map(({ name, state }) => `${name} ${state}`), ['user ok', 'group no-such-group note', 'state warning', 'MCP token warning']);
+  assert.match(found[2]?.detail ?? '', isRoot ? /others may enter .* \(mode 755\)/ : /belongs to uid \d+, and must be root's/);
+  assert.match(found[3]?.fix ?? '', /chmod 600/);
+  assert.doesNotMatch(JSON.stringify(found), /hunter2/);
+});
+
+test('where there is no Linux, it says what runs there, and nothing required is missing', async () => {
+  for (const system of ['darwin', 'win32'] as const) {
+    const findings = await inspectEverything({ system }, new AbortController().signal);
+    assert.ok(isFit(findings));
+    assert.match(findings[0]?.detail ?? '', new RegExp(`^${system} has no Linux kernel to program: here runs the model`));
+    assert.deepEqual([...new Set(findings.map(({ area }) => area))].filter((area) => !['kernel', 'tools', 'hosts'].includes(area)), []);
+  }
+});
+
+test('without a home, and without an entry for the user where the checkout is open to others, it says all the same', async () => {
+  const nobody = ['setpriv', '--reuid=64777', '--regid=64777', '--clear-groups'] as const;
+  const open = isRoot && (await runProcess([...nobody, process.execPath, launcher, '--version']).then(({ exitCode }) => exitCode === 0, () => false));
+  const argv = ['env', '-u', 'HOME', process.execPath, launcher, 'doctor'] as const;
+  const { exitCode, stdout, stderr } = await runProcess(open ? [...nobody, ...argv] : asOrdinaryUser(argv));
+  assert.deepEqual({ exitCode, stderr }, { exitCode: 0, stderr: '' });
+  assert.match(stdout, /^rights$/m);
 });
 
 test('where a program is missing, an ordinary user gets the line that installs it', async () => {

@@ -21,6 +21,8 @@ export interface Machine {
   invoke(command: string, params?: unknown): Promise<unknown>;
   /** `clawnode up` in the background; resolves once it is ready. Throws with its words when it ends instead. */
   up(...args: string[]): Promise<RunningAgent>;
+  /** The same, started by a program that takes rights away, such as setpriv. */
+  upThrough(starter: readonly string[], ...args: string[]): Promise<RunningAgent>;
   close(): Promise<void>;
 }
 
@@ -60,6 +62,24 @@ export async function openMachine(): Promise<Machine> {
     return { exitCode, signal, stdout, stderr };
   };
   const clawnode = (...args: string[]): Promise<Outcome> => run([process.execPath, launcher, ...args]);
+  const upThrough = async ([program = 'env', ...rest]: readonly string[], ...args: string[]): Promise<RunningAgent> => {
+    const child = enter([program, ...rest, process.execPath, launcher, 'up', ...args]);
+    const exited = once(child, 'exit');
+    const words = await readyWords(child);
+    return {
+      words,
+      stop: async () => {
+        const beganMs = performance.now();
+        await signalEntered(child, 'SIGTERM');
+        const [exitCode] = await exited;
+        return { exitCode, tookMs: performance.now() - beganMs };
+      },
+      kill: async () => {
+        await signalEntered(child, 'SIGKILL');
+        await exited;
+      },
+    };
+  };
   return {
     run,
     output: async (argv) => {
@@ -73,24 +93,8 @@ export async function openMachine(): Promise<Machine> {
       if (exitCode !== 0) throw new Error(stderr);
       return JSON.parse(stdout);
     },
-    up: async (...args) => {
-      const child = enter([process.execPath, launcher, 'up', ...args]);
-      const exited = once(child, 'exit');
-      const words = await readyWords(child);
-      return {
-        words,
-        stop: async () => {
-          const beganMs = performance.now();
-          await signalEntered(child, 'SIGTERM');
-          const [exitCode] = await exited;
-          return { exitCode, tookMs: performance.now() - beganMs };
-        },
-        kill: async () => {
-          await signalEntered(child, 'SIGKILL');
-          await exited;
-        },
-      };
-    },
+    up: (...args) => upThrough([], ...args),
+    upThrough,
     close: async () => {
       outer.kill('SIGKILL');
       await ended;

@@ -1,5 +1,5 @@
 /** Finds the agent that `clawnode mcp` speaks for: a running one, a sandbox of its own, or the model. It never starts one on the machine itself. */
-import { platform } from 'node:process';
+import { geteuid, platform } from 'node:process';
 import { ClawError } from '../../errors.ts';
 import { followChanges, type FollowChanges } from '../agent-changes.ts';
 import { connectAgent, connectUsualAgent, RESTART_WAIT_MS, type AgentClient } from '../agent-client.ts';
@@ -113,6 +113,7 @@ async function modelAgent({ configFile, scope: limits, signal }: Choice, why: st
 /** An agent that somebody else started goes on when we end. */
 function attached(agent: AgentClient, { node, mode, whose }: { node: string; mode: string; whose: string }): ChosenAgent {
   say(`speaking for node ${node} (${mode} mode) on ${agent.socketPath}`);
+  if (mode === 'host' && geteuid?.() === 0) say("this runs as root, which it does not need: members of the agent's group may do the same");
   return {
     invoke: agent.invoke,
     changes: (until) => followChanges(agent.socketPath, until),

@@ -1,7 +1,8 @@
 /** `clawnode uninstall-service`: stops the service and removes its files; it ends no workload and removes no rule. */
+import { rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { requireServiceRights } from './install-service.ts';
-import { removeFiles, unitPath, usersPath } from './service/files.ts';
+import { ownFiles, unitPath, usersPath } from './service/files.ts';
 import { systemctl, systemdRuns } from './service/systemd.ts';
 import { UNIT_NAME } from './service/unit.ts';
 import { stoppedExitCode, stopSignal } from './stop-signal.ts';
@@ -24,14 +25,14 @@ Exit code: 0 done, also when there was none, 1 failed.
     const below = resolve(values.root ?? '/');
     const stop = stopSignal();
     try {
-      const removed = await removeFiles([unitPath(below), usersPath(below)], { force: values.force });
-      if (values.root === undefined && systemdRuns() && removed.includes(unitPath(below))) {
-        // Of a unit whose file is gone systemd still knows what runs, and the link that enabled it.
-        await systemctl(['disable', '--now', UNIT_NAME], stop);
-        await systemctl(['daemon-reload'], stop);
-      }
-      for (const path of removed) process.stdout.write(`removed ${path}\n`);
-      process.stdout.write(removed.length === 0 ? 'there is no service\n' : 'services, workloads and ingress stay up: `sudo clawnode cleanup` removes them\n');
+      const there = await ownFiles([unitPath(below), usersPath(below)], { force: values.force });
+      const isKnown = values.root === undefined && systemdRuns() && there.includes(unitPath(below));
+      // Before its file is gone: systemd reads there what enabled it, and how it is stopped.
+      if (isKnown) await systemctl(['disable', '--now', UNIT_NAME], stop);
+      for (const path of there) await rm(path);
+      if (isKnown) await systemctl(['daemon-reload'], stop);
+      for (const path of there) process.stdout.write(`removed ${path}\n`);
+      process.stdout.write(there.length === 0 ? 'there is no service\n' : 'services, workloads and ingress stay up: `sudo clawnode cleanup` removes them\n');
       return 0;
     } catch (error) {
       if (stop.aborted) return stoppedExitCode(stop);

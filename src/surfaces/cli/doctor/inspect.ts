@@ -32,7 +32,7 @@ export interface DoctorOptions {
 /** Everything, in the order in which it is shown. */
 export async function inspectEverything({ configFile, system = platform }: DoctorOptions, signal: AbortSignal): Promise<Finding[]> {
   const own = version();
-  const hosts = inspectHosts({ platform: system, home: home(), cwd: cwd(), env, version: own }, signal);
+  const hosts = inspectHosts({ platform: system, home: home(), cwd: folder(), env, version: own }, signal);
   const agent = inspectAgent({ socketPath: agentSocketPath(), version: own }, signal);
   if (system !== 'linux') return [notLinux(system), nodeVersion(), ...(agentSocketPath() === DEFAULT_SOCKET_PATH ? [] : await agent), ...(await hosts)];
   const { config, findings } = await usualConfig(configFile);
@@ -84,5 +84,14 @@ function home(): string | undefined {
   } catch {
     // A uid that no entry knows, and no HOME.
     return undefined;
+  }
+}
+
+/** The folder that this was started in, unless somebody has removed it. */
+function folder(): string {
+  try {
+    return cwd();
+  } catch {
+    return '/';
   }
 }

@@ -1,5 +1,5 @@
-/** Reads, writes and removes the files of the service below a root directory; it overwrites and removes nothing that is not as we wrote it. */
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+/** Reads and writes the files of the service below a root directory; it overwrites nothing that is not as we wrote it. */
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { ClawError } from '../../../errors.ts';
 import { authorOf, UNIT_NAME } from './unit.ts';
@@ -43,8 +43,8 @@ export async function writeFiles(files: readonly ServiceFile[], { force }: { for
   return stale.map(({ path }) => path);
 }
 
-/** Which of the files were there. Removes none of them when one is not ours: CONFLICT. */
-export async function removeFiles(paths: readonly string[], { force }: { force: boolean }): Promise<string[]> {
+/** Which of the files are there. CONFLICT when one of them is not ours to remove. */
+export async function ownFiles(paths: readonly string[], { force }: { force: boolean }): Promise<string[]> {
   const there: string[] = [];
   for (const path of paths) {
     const text = await readIfThere(path);
@@ -52,7 +52,6 @@ export async function removeFiles(paths: readonly string[], { force }: { force: 
     if (!force) refuseForeign(path, text, 'removes');
     there.push(path);
   }
-  for (const path of there) await rm(path);
   return there;
 }
 
