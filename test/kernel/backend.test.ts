@@ -2,6 +2,7 @@
 import { strict as assert } from 'node:assert';
 import { after, afterEach, before, test } from 'node:test';
 import { pino } from 'pino';
+import { z } from 'zod';
 import { inspectBackend, type BackendWish } from '../../src/drivers/iptables-backend.ts';
 import type { IptablesBackend } from '../../src/drivers/iptables-save.ts';
 import { run } from '../../src/drivers/exec.ts';
@@ -26,9 +27,13 @@ const saved = async (backend: IptablesBackend): Promise<string> =>
   (await Promise.all(['filter', 'nat'].map((table) => stdoutOf(`iptables-${backend}-save`, '-t', table)))).join('').replaceAll(/^#.*\n/gm, '').replaceAll(/\[\d+:\d+\]/g, '');
 const accept = (backend: IptablesBackend, port: number): Promise<unknown> => run([`iptables-${backend}`, '-A', 'INPUT', '-p', 'tcp', '-m', 'tcp', '--dport', String(port), '-j', 'ACCEPT']);
 
+/** What doctor finds of the backend: `STATE: DETAIL`. */
 async function doctor(): Promise<string> {
   const clawnode = new URL('../../bin/clawnode.js', import.meta.url).pathname;
-  return (await run([process.execPath, clawnode, 'doctor'], { okExitCodes: [0, 1], timeoutMs: 30_000 })).stdout;
+  const { stdout } = await run([process.execPath, clawnode, 'doctor', '--json'], { okExitCodes: [0, 1], timeoutMs: 30_000 });
+  const { findings } = z.object({ findings: z.array(z.object({ name: z.string(), state: z.string(), detail: z.string() })) }).parse(JSON.parse(stdout));
+  const found = findings.find(({ name }) => name === 'iptables backend') ?? assert.fail(stdout);
+  return `${found.state}: ${found.detail}`;
 }
 
 async function program(backend: IptablesBackend): Promise<void> {
@@ -57,9 +62,9 @@ test('where others have rules, ours join them; where they have them in both, tha
     for (const port of [22, 80]) await accept(backend, port);
     assert.equal(await settle(), backend);
     assert.equal(said.at(-1)?.msg, `rules are kept in iptables-${backend}: it holds the rules of this machine (nft ${backend === 'nft' ? 2 : 0}, legacy ${backend === 'nft' ? 0 : 2})`);
-    assert.match(await doctor(), new RegExp(`^ok +iptables backend +where rules are kept +${backend}: it holds the rules of this machine`, 'm'));
+    assert.match(await doctor(), new RegExp(`^ok: ${backend}: it holds the rules of this machine`));
     await accept(other, 443);
-    assert.match(await doctor(), new RegExp(`^warning +iptables backend .* ${backend}: .*nft and legacy both hold rules of others`, 'm'));
+    assert.match(await doctor(), new RegExp(`^warning: ${backend}: .*nft and legacy both hold rules of others`));
     assert.equal(await settle(), backend);
     assert.match(said.at(-1)?.msg ?? '', /^both iptables-nft and iptables-legacy hold rules of others/);
     assert.equal(await settle({ configured: other }), other);

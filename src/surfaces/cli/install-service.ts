@@ -77,7 +77,7 @@ async function install({ config, start, force, print, root }: Arguments, signal:
   const { socketGroup, ingress, flows } = await readConfig(configFile);
   const program = [realpathSync(execPath), join(packageRoot(), 'bin', 'clawnode.js')] as const;
   const unit = unitText({ program, configFile });
-  await refuseUnsafe([...program, ...(configFile === undefined ? [] : [configFile])], { force: force || print });
+  await refuseUnsafe([...(configFile === undefined ? [] : [configFile]), ...program], { force: force || print });
   if (print) return void process.stdout.write(unit);
 
   const below = resolve(root ?? '/');
