@@ -1,5 +1,6 @@
 /**
- * Runs the tests: unit tests as they are, kernel tests each in namespaces of its own (some once for each iptables backend), end-to-end tests one after the other.
+ * Runs the tests: unit tests as they are, kernel tests each in namespaces of its own (some once for each iptables backend), then
+ * end-to-end tests one after the other, and beside them those with real hosts.
  * It never touches the network of the machine. Usage: `node scripts/run-tests.ts [--unit] [part of a file name ...]`.
  */
 import { globSync, readlinkSync } from 'node:fs';
@@ -38,7 +39,7 @@ async function runAll(): Promise<number> {
     report(result);
   };
   const coverage = await runUnit(files.unit, done);
-  const privileged = [...files.kernel, ...files.e2e];
+  const privileged = [...files.kernel, ...files.e2e, ...files.hosts];
   const missing = privileged.length === 0 ? undefined : await whyNoNamespaces();
   if (missing === undefined) {
     await inParallel(2, files.kernel.flatMap(kernelRuns), async ({ file, backend }) => {
@@ -46,7 +47,9 @@ async function runAll(): Promise<number> {
       const result = await runSeparately(file, { argv, timeoutMs: KERNEL_FILE_TIMEOUT_MS });
       done(backend === 'nft' ? result : { ...result, file: `${file} on ${backend}` });
     });
-    await inParallel(1, files.e2e, async (file) => done(await runSeparately(file, { argv: [], timeoutMs: E2E_FILE_TIMEOUT_MS })));
+    // Hosts are waited for most of the time, so they go beside the end-to-end tests.
+    const oneByOne = (lane: readonly string[]): Promise<void> => inParallel(1, lane, async (file) => done(await runSeparately(file, { argv: [], timeoutMs: E2E_FILE_TIMEOUT_MS })));
+    await Promise.all([oneByOne(files.e2e), oneByOne(files.hosts)]);
   }
   return summarize({ results, coverage, durationMs: performance.now() - startedAt, notRun: missing === undefined ? [] : privileged, missing });
 }
@@ -65,16 +68,16 @@ async function runInside(file: string): Promise<void> {
   await promise;
 }
 
-function select(): { unit: string[]; kernel: string[]; e2e: string[] } {
+function select(): { unit: string[]; kernel: string[]; e2e: string[]; hosts: string[] } {
   const files = globSync('test/**/*.test.ts')
     .filter((file) => positionals.length === 0 || positionals.some((part) => file.includes(part)))
     .map((file) => resolve(file))
     .toSorted();
   const below = (folder: string): string[] => files.filter((file) => file.startsWith(resolve('test', folder)));
   const kernel = below('kernel/');
-  const e2e = [...below('e2e/'), ...below('hosts/')];
-  const unit = files.filter((file) => !kernel.includes(file) && !e2e.includes(file));
-  return values.unit ? { unit, kernel: [], e2e: [] } : { unit, kernel, e2e };
+  const [e2e, hosts] = [below('e2e/'), below('hosts/')];
+  const unit = files.filter((file) => ![kernel, e2e, hosts].some((others) => others.includes(file)));
+  return values.unit ? { unit, kernel: [], e2e: [], hosts: [] } : { unit, kernel, e2e, hosts };
 }
 
 /** The pure steps are measured by their own tests; under a measurement a test could not start programs as another user. */
