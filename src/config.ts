@@ -50,7 +50,7 @@ export const configSchema = z.strictObject({
       changesPerSecond: z.int().min(1).max(100_000).default(2_000).describe('So many changes a second, after a burst of five times as many; more are refused with LIMIT_EXCEEDED'),
     })
     .prefault({}),
-  socketGroup: z.string().default('clawnode').describe("Group whose members may use the agent's socket, if it exists"),
+  socketGroup: z.string().regex(/^[A-Za-z_][\w-]{0,30}$/, 'is no name of a group').default('clawnode').describe("Group whose members may use the agent's socket, if it exists"),
 });
 export type Config = z.output<typeof configSchema>;
 

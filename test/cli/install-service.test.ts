@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { run, type Argv } from '../../src/drivers/exec.ts';
 import { whyUnsafe } from '../../src/surfaces/cli/service/safe-path.ts';
-import { authorOf, unitText, usersText } from '../../src/surfaces/cli/service/unit.ts';
+import { authorOf, unitText, usersText, whyUnspeakable, wordsOf } from '../../src/surfaces/cli/service/unit.ts';
 import { clawnode, launcher, runProcess, type Outcome } from './cli-process.ts';
 import { asOrdinaryUser } from './sandbox-fixture.ts';
 
@@ -89,6 +89,43 @@ test('whose text a file is', () => {
   assert.equal(authorOf(`${text}# more\n`), 'edited');
   assert.equal(authorOf('[Service]\nExecStart=/bin/true\n'), 'other');
   assert.equal(authorOf(usersText({ group: 'g', proxyUid: 1, flowsUid: 2 })), 'us');
+});
+
+test('a path with blanks, percent and dollar signs is started as it is; one that no unit can name is refused', async () => {
+  const folder = join(directory, 'a b%c$d$$e');
+  await mkdir(folder);
+  const program = [join(folder, 'no$de %h'), join(folder, 'claw"node\\.js')] as const;
+  await cp('/bin/true', program[0]);
+  await writeFile(join(directory, 'paths.service'), unitText({ program, configFile: join(folder, '$HOME %n.yaml') }));
+  // It looks whether the program is there, under the name that systemd would start.
+  assert.deepEqual(await systemd(['systemd-analyze', 'verify', '--man=no', join(directory, 'paths.service')]), { exitCode: 0, said: '' });
+  const line = /^ExecStart=(.*)$/m.exec(await readFile(join(directory, 'paths.service'), 'utf8'))?.[1] ?? '';
+  assert.deepEqual(wordsOf(line), [...program, 'up', '--config', join(folder, '$HOME %n.yaml')]);
+  await rm(program[0]);
+  assert.match((await systemd(['systemd-analyze', 'verify', '--man=no', join(directory, 'paths.service')])).said, /is not executable/);
+
+  assert.match(whyUnspeakable('/opt/a"b/node', { isProgram: true }) ?? '', /quotes or a backslash/);
+  assert.equal(whyUnspeakable('/opt/a"b/clawnode.js', { isProgram: false }), undefined);
+  const config = join(folder, 'two\nlines.yaml');
+  await writeFile(config, '{}\n');
+  const { exitCode, stderr } = await clawnode(['install-service', '--print', '--config', config]);
+  assert.equal(exitCode, 1);
+  assert.match(stderr, /holds a control character \(NOT_SUPPORTED\)/);
+});
+
+test('a root that is empty or no directory is refused, and a group that is no name as well', async () => {
+  for (const command of ['install-service', 'uninstall-service']) {
+    const { exitCode, stderr } = await clawnode([command, '--root', ''], { cwd: directory });
+    assert.equal(exitCode, 2);
+    assert.match(stderr, /--root names no directory/);
+  }
+  await assert.rejects(stat(join(directory, 'etc')), { code: 'ENOENT' });
+  const file = join(directory, 'file');
+  await writeFile(file, '');
+  assert.match((await install(file)).stderr, /file is no directory \(INVALID_ARGUMENT at --root\)/);
+  const config = join(directory, 'group.yaml');
+  await writeFile(config, 'socketGroup: "a b"\n');
+  assert.match((await install(join(directory, 'group'), '--config', config)).stderr, /socketGroup: is no name of a group \(CONFIG_INVALID at socketGroup\)/);
 });
 
 test('what an ordinary user asks for, what can not be, and a wrong configuration are refused with what to do, and nothing is written', async () => {

@@ -1,5 +1,6 @@
 /** `clawnode install-service`: writes the systemd unit of this machine's agent and makes its group; it starts it only where asked to. */
 import { realpathSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { findPackageJSON } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
 import { env, execPath, geteuid, platform } from 'node:process';
@@ -11,7 +12,7 @@ import { DEFAULT_CONFIG_FILE } from './service/config-file.ts';
 import { readIfThere, unitPath, usersPath, writeFiles } from './service/files.ts';
 import { whyUnsafe } from './service/safe-path.ts';
 import { systemctl, systemdRuns } from './service/systemd.ts';
-import { UNIT_NAME, unitText, usersText } from './service/unit.ts';
+import { UNIT_NAME, unitText, usersText, whyUnspeakable } from './service/unit.ts';
 import { stoppedExitCode, stopSignal } from './stop-signal.ts';
 import { parseArguments, UsageError, type Subcommand } from './usage.ts';
 
@@ -42,6 +43,7 @@ Exit code: 0 done, 1 failed. \`clawnode uninstall-service\` removes it again.
       },
     });
     if (values.start && (values.print || values.root !== undefined)) throw new UsageError('--start does not go with --print or --root');
+    refuseEmptyRoot(values.root);
     if (values.print && values.root !== undefined) throw new UsageError('--print writes nothing, so it takes no --root');
     const stop = stopSignal();
     try {
@@ -76,11 +78,13 @@ async function install({ config, start, force, print, root }: Arguments, signal:
   const configFile = await usualConfig(config);
   const { socketGroup, ingress, flows } = await readConfig(configFile);
   const program = [realpathSync(execPath), join(packageRoot(), 'bin', 'clawnode.js')] as const;
+  refuseUnspeakable(program, configFile);
   const unit = unitText({ program, configFile });
   await refuseUnsafe([...(configFile === undefined ? [] : [configFile]), ...program], { force: force || print });
   if (print) return void process.stdout.write(unit);
 
   const below = resolve(root ?? '/');
+  await refuseNoFolder(below);
   const users = usersText({ group: socketGroup, proxyUid: ingress.uid, flowsUid: flows.uid });
   const files = [{ path: unitPath(below), text: unit }, { path: usersPath(below), text: users }];
   const isNew = (await readIfThere(unitPath(below))) === undefined;
@@ -90,6 +94,22 @@ async function install({ config, start, force, print, root }: Arguments, signal:
   if (root !== undefined) return;
   if (start) return await startNow(signal);
   sayNext({ isNew, group: socketGroup });
+}
+
+/** A variable that is not set in a script would else mean the present folder. */
+export function refuseEmptyRoot(root: string | undefined): void {
+  if (root === '') throw new UsageError('--root names no directory');
+}
+
+async function refuseNoFolder(path: string): Promise<void> {
+  const stats = await stat(path).catch(() => undefined);
+  if (stats?.isDirectory() === false) throw new ClawError('INVALID_ARGUMENT', `${path} is no directory`, { path: '--root', hint: 'Give the root directory of the image.' });
+}
+
+function refuseUnspeakable(program: readonly string[], configFile: string | undefined): void {
+  const problems = [...program.map((path, index) => whyUnspeakable(path, { isProgram: index === 0 })), configFile === undefined ? undefined : whyUnspeakable(configFile, { isProgram: false })];
+  const problem = problems.find((reason) => reason !== undefined);
+  if (problem !== undefined) throw new ClawError('NOT_SUPPORTED', `no unit can name it: ${problem}`, { hint: 'Move it to a path without such characters.' });
 }
 
 async function usualConfig(wished: string | undefined): Promise<string | undefined> {
@@ -103,7 +123,7 @@ async function refuseUnsafe(paths: readonly string[], { force }: { force: boolea
     if (reason === undefined) continue;
     if (!force) {
       throw new ClawError('NOT_ALLOWED', `a service that runs as root must not depend on ${path}: ${reason}`, {
-        hint: 'Install the package as root (`sudo npm install --global`) with a Node.js of the system, or accept it with --force.',
+        hint: 'Put checkout and configuration where only root can write, for example below /opt and /etc, and install from there; or accept it with --force.',
       });
     }
     process.stderr.write(`clawnode install-service: ${reason}\n`);

@@ -1,7 +1,7 @@
 /** `clawnode uninstall-service`: stops the service and removes its files; it ends no workload and removes no rule. */
 import { rm } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { requireServiceRights } from './install-service.ts';
+import { refuseEmptyRoot, requireServiceRights } from './install-service.ts';
 import { ownFiles, unitPath, usersPath } from './service/files.ts';
 import { systemctl, systemdRuns } from './service/systemd.ts';
 import { UNIT_NAME } from './service/unit.ts';
@@ -21,6 +21,7 @@ Exit code: 0 done, also when there was none, 1 failed.
 `,
   run: async (argv) => {
     const { values } = parseArguments({ args: argv, options: { force: { type: 'boolean', default: false }, root: { type: 'string' } } });
+    refuseEmptyRoot(values.root);
     requireServiceRights(values.root);
     const below = resolve(values.root ?? '/');
     const stop = stopSignal();

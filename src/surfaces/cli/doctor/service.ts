@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { toClawError } from '../../../errors.ts';
 import { readIfThere, unitPath } from '../service/files.ts';
 import { systemdRuns, unitState } from '../service/systemd.ts';
-import { authorOf } from '../service/unit.ts';
+import { authorOf, wordsOf } from '../service/unit.ts';
 import type { Finding } from './finding.ts';
 
 export interface ServiceOptions {
@@ -64,9 +64,4 @@ async function whyNotRunnable(words: readonly string[], version: string): Promis
   const manifest = await readFile(join(dirname(launcher), '..', 'package.json'), 'utf8').catch(() => '');
   const theirs = /"version":\s*"([^"]{1,40})"/.exec(manifest)?.[1];
   return theirs === undefined || theirs === version ? undefined : { detail: `its unit starts clawnode ${theirs} (${launcher}); this is ${version}`, fix };
-}
-
-/** The inverse of how the unit quotes. */
-function wordsOf(line: string): string[] {
-  return [...line.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g)].map(([, quoted, plain]) => (quoted ?? plain ?? '').replaceAll(/\\(.)/g, '$1').replaceAll('%%', '%').replaceAll('$$', '$'));
 }

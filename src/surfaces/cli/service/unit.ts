@@ -31,8 +31,8 @@ export const CAPABILITIES = [
 
 /** The whole file. Its first line lets `ownText` tell whether somebody has edited it since. */
 export function unitText({ program, configFile }: UnitOptions): string {
-  const command = program.map(quoted).join(' ');
-  const config = configFile === undefined ? '' : ` --config ${quoted(configFile)}`;
+  const command = commandOf(program);
+  const config = configFile === undefined ? '' : ` --config ${argument(configFile)}`;
   return sealed(`[Unit]
 Description=Clawbernetes networking agent
 Wants=network-online.target
@@ -123,8 +123,29 @@ function checksumOf(body: string): string {
   return createHash('sha256').update(body).digest('hex').slice(0, 16);
 }
 
-/** One argument of an Exec line: % and $ stand for something else there, quotes and backslashes need a backslash. */
-function quoted(argument: string): string {
-  const escaped = argument.replaceAll('%', '%%').replaceAll('$', '$$$$').replaceAll(/["\\]/g, String.raw`\$&`);
+/** systemd puts variables into arguments, and never into the program's own path: there a $ is a $. */
+function commandOf([node, launcher]: UnitOptions['program']): string {
+  return `${quoted(node)} ${argument(launcher)}`;
+}
+
+/** The inverse of how an Exec line is written. */
+export function wordsOf(line: string): string[] {
+  const words = [...line.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g)].map(([, inQuotes, plain]) => (inQuotes ?? plain ?? '').replaceAll(/\\(.)/g, '$1').replaceAll('%%', '%'));
+  return words.map((word, index) => (index === 0 ? word : word.replaceAll('$$', '$')));
+}
+
+/** Why no Exec line can name this path, in words; undefined when one can. */
+export function whyUnspeakable(path: string, { isProgram }: { isProgram: boolean }): string | undefined {
+  if (/\p{Cc}/u.test(path)) return `${JSON.stringify(path)} holds a control character`;
+  return isProgram && /["'\\]/.test(path) ? `systemd starts no program whose path holds quotes or a backslash, as in ${path}` : undefined;
+}
+
+function argument(text: string): string {
+  return quoted(text.replaceAll('$', '$$$$'));
+}
+
+/** One word of an Exec line: % stands for something else there, quotes and backslashes need a backslash. */
+function quoted(word: string): string {
+  const escaped = word.replaceAll('%', '%%').replaceAll(/["\\]/g, String.raw`\$&`);
   return /^[\w@%+=:,./$-]+$/.test(escaped) ? escaped : `"${escaped}"`;
 }
