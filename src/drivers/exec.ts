@@ -1,5 +1,7 @@
 /** Starts other programs: argv arrays, payload on stdin, C locale, never a shell. The only file that imports node:child_process. */
 import { spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
 import { performance } from 'node:perf_hooks';
 import { ClawError } from '../errors.ts';
 
@@ -90,8 +92,14 @@ function collect(argv: Argv, child: ChildProcess, input: string): Promise<Outcom
 
 /** The error for a program that could not be started at all. */
 export function notStarted([program]: Argv, error: Error): ClawError {
-  const missing = 'code' in error && error.code === 'ENOENT';
+  const code = 'code' in error ? error.code : undefined;
+  // The search ends with EACCES when it may not look into one directory of the PATH, although the program is in none of the others.
+  const missing = code === 'ENOENT' || (code === 'EACCES' && !program.includes('/') && !isOnPath(program));
   return missing
     ? new ClawError('MISSING_BINARY', `${program} is not installed`, { hint: 'Run `clawnode doctor --fix`.', cause: error })
     : new ClawError('PROCESS_FAILED', `${program} could not be started: ${error.message}`, { cause: error });
+}
+
+function isOnPath(program: string): boolean {
+  return (process.env['PATH'] ?? '').split(delimiter).some((folder) => existsSync(join(folder, program)));
 }

@@ -1,6 +1,6 @@
 /** The agent's unix socket: HTTP in front of the door, for every surface. It knows no command and decides nothing. */
 import { once } from 'node:events';
-import { chmod, chown, mkdir, readFile, rm } from 'node:fs/promises';
+import { chmod, chown, mkdir, readFile, rm, stat } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createConnection, type Socket } from 'node:net';
 import { dirname } from 'node:path';
@@ -90,6 +90,10 @@ export async function refuseTakenSocket(path: string): Promise<void> {
       path: 'socket',
       hint: 'Choose a shorter one with --socket.',
     });
+  }
+  const stats = await stat(path).catch(() => undefined);
+  if (stats?.isSocket() === false) {
+    throw new ClawError('CONFLICT', `${path} is there and is no socket, so it is not replaced`, { path: 'socket', hint: 'Choose another path, or move it away.' });
   }
   if (await answers(path)) {
     throw new ClawError('AGENT_ALREADY_RUNNING', `an agent answers on ${path} already`, { hint: '`clawnode status` shows it. Stop it first, or use it.' });

@@ -80,6 +80,9 @@ test('what would not start: command not found, old path, old script, no mcp, no 
     [{ command: '/gone/clawnode', args: ['mcp'] }, /starts \/gone\/clawnode, which does not exist or is no program/, /command -v clawnode/],
     [{ command: 'node', args: ['/gone/bin/clawnode.js', 'mcp'] }, /runs \/gone\/bin\/clawnode\.js, which does not exist/, /bin\/clawnode\.js/],
     [{ command: 'clawnode' }, /without `mcp`/, /"args": \["mcp"\]/],
+    [{ command: 'node', args: ['bin/clawnode.js', 'mcp'] }, /runs bin\/clawnode\.js, which is no absolute path/, /absolute path/],
+    [{ command: 'clawnode mcp' }, /holds its arguments too/, /"args": \["mcp"\]/],
+    [{ command: '~/bin/clawnode', args: ['mcp'] }, /starts ~\/bin\/clawnode, which is not on the PATH/, /\(no ~\)/],
     [{ args: ['mcp'] }, /has no command/, /"command": "clawnode"/],
     ['clawnode mcp', /has no command/, /"command": "clawnode"/],
   ] as const) {
@@ -133,6 +136,20 @@ test('a server of another version is told; root starts nothing that a file of a 
   await rm(started, { force: true });
   await clawnode(['doctor', '--json'], { env: { HOME: home } });
   await assert.rejects(access(started), { code: 'ENOENT' });
+});
+
+test('a folder of settings that its user may not look into is told', async () => {
+  const home = join(root, 'home-closed');
+  await mkdir(join(home, '.config', 'Claude'), { recursive: true });
+  await chmod(root, 0o755);
+  await chmod(join(home, '.config'), 0);
+  try {
+    const { stdout } = await runProcess(asOrdinaryUser(['env', `HOME=${home}`, 'XDG_CONFIG_HOME=', process.execPath, launcher, 'doctor', '--json']));
+    const finding = only(JSON.parse(stdout).findings.filter(({ area }: Finding) => area === 'hosts'));
+    assert.deepEqual({ state: finding.state, fix: finding.fix }, { state: 'warning', fix: `See whose it is: \`ls -ld ${join(home, '.config')}\`.` });
+  } finally {
+    await chmod(join(home, '.config'), 0o700);
+  }
 });
 
 test('no secret of a file is repeated, whatever is wrong with it', async () => {

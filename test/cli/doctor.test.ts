@@ -7,10 +7,13 @@ import { delimiter, dirname, join } from 'node:path';
 import { after, test } from 'node:test';
 import { z } from 'zod';
 import { configSchema } from '../../src/config.ts';
+import { start } from '../../src/drivers/exec.ts';
 import { aptCommand, missingPackages } from '../../src/surfaces/cli/apt.ts';
+import { refuseTakenSocket } from '../../src/surfaces/agent-socket.ts';
 import { inspectAgent } from '../../src/surfaces/cli/doctor/agent.ts';
 import { AREAS, isFit, type Finding } from '../../src/surfaces/cli/doctor/finding.ts';
 import { inspectEverything } from '../../src/surfaces/cli/doctor/inspect.ts';
+import { inspectPorts } from '../../src/surfaces/cli/doctor/ports.ts';
 import { inspectRights } from '../../src/surfaces/cli/doctor/rights.ts';
 import { inspectService, installedService } from '../../src/surfaces/cli/doctor/service.ts';
 import { unitText } from '../../src/surfaces/cli/service/unit.ts';
@@ -60,6 +63,29 @@ test('doctor names the packages of what is missing and ends with 1', async () =>
   assert.equal(exitCode, 1);
   assert.match(stdout, /^ +missing +unshare: not installed$/m);
   assert.match(stdout, /required and missing:\n {2}(sudo )?apt-get install -y --no-install-recommends [^\n]*util-linux/);
+});
+
+test('a program is missing too where one directory of the PATH may not be looked into', async () => {
+  const closed = join(directory, 'closed');
+  await mkdir(closed, { mode: 0 });
+  const { exitCode, stdout } = await runProcess(asOrdinaryUser(['env', `PATH=${closed}:${directory}`, process.execPath, launcher, 'doctor']));
+  assert.match(stdout, /^ +missing +unshare: not installed$/m);
+  assert.equal(exitCode, 1);
+});
+
+test('the metrics of an agent in a sandbox are our own', async () => {
+  const program = join(directory, 'sandbox', 'agent-process.js');
+  await mkdir(dirname(program));
+  await writeFile(program, "require('node:net').createServer().listen(0, '127.0.0.1', function () { console.log(this.address().port); });\n");
+  const child = start([process.execPath, program], { stdio: ['ignore', 'pipe', 'inherit'] });
+  try {
+    const [said] = child.stdout === null ? [] : await once(child.stdout, 'data');
+    const port = Number(String(said));
+    const found = await inspectPorts(configSchema.parse({ metrics: { port } }), new AbortController().signal);
+    assert.deepEqual(found.filter(({ name }) => name === `port ${port}`).map(({ state, detail }) => ({ state, detail })), [{ state: 'ok', detail: 'in use by clawnode itself, for metrics' }]);
+  } finally {
+    child.kill('SIGKILL');
+  }
 });
 
 test('an ordinary user is told exactly what to install, in one line, and nothing is installed', async () => {
@@ -140,15 +166,23 @@ test('the agent: none, one that is gone, one of another version, and what it say
   await rename(`${socketPath}.kept`, socketPath);
   assert.match((await agentOf(socketPath))[0]?.detail ?? '', /one that is gone has left /);
   await rm(socketPath);
+  await writeFile(socketPath, 'kept');
+  assert.match((await agentOf(socketPath))[0]?.detail ?? '', /agent\.sock is no socket$/);
+  await assert.rejects(refuseTakenSocket(socketPath), { code: 'CONFLICT' });
+  assert.equal(await readFile(socketPath, 'utf8'), 'kept');
+  await rm(socketPath);
   const status = { kernel: { inSync: false, reason: 'no nft' }, ingress: { running: false, reason: 'port 8443 is in use' }, drift: { repairs: 2, last: 'a rule' }, audit: { works: false, reason: 'no ulogd' }, warnings: ['service a has no endpoint'] };
   const agent = fakeAgent({ status }).listen(socketPath);
   await once(agent, 'listening');
-  assert.deepEqual((await agentOf(socketPath)).map(({ name, state }) => `${name} ${state}`), ['agent ok', 'in force warning', 'ingress warning', 'flow log warning', 'drift note', 'attention warning']);
-  const [other] = await inspectAgent({ socketPath, version: '9.9.9' }, new AbortController().signal);
-  assert.match(other?.detail ?? '', /^0\.0\.0, node n1, host mode, pid \d+; this program is 9\.9\.9$/);
-  assert.match(other?.fix ?? '', /Restart the agent/);
-  agent.closeAllConnections();
-  agent.close();
+  try {
+    assert.deepEqual((await agentOf(socketPath)).map(({ name, state }) => `${name} ${state}`), ['agent ok', 'in force warning', 'ingress warning', 'flow log warning', 'drift note', 'attention warning']);
+    const [other] = await inspectAgent({ socketPath, version: '9.9.9' }, new AbortController().signal);
+    assert.match(other?.detail ?? '', /^0\.0\.0, node n1, host mode, pid \d+; this program is 9\.9\.9$/);
+    assert.match(other?.fix ?? '', /^Restart it: /);
+  } finally {
+    agent.closeAllConnections();
+    agent.close();
+  }
 });
 
 test('the service: a unit whose program is gone, and one of another version', async () => {

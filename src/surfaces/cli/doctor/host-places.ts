@@ -41,7 +41,8 @@ export function hostPlaces({ platform, home, cwd, env }: Surroundings): HostPlac
   ];
 }
 
-function configFolder({ platform, home, env }: { platform: NodeJS.Platform; home: string; env: NodeJS.ProcessEnv }): string {
+/** Where this user's programs keep their settings. */
+export function configFolder({ platform, home, env }: { platform: NodeJS.Platform; home: string; env: NodeJS.ProcessEnv }): string {
   if (platform === 'darwin') return posix.join(home, 'Library', 'Application Support');
   if (platform === 'win32') return env['APPDATA'] ?? win32.join(home, 'AppData', 'Roaming');
   const wished = env['XDG_CONFIG_HOME'];

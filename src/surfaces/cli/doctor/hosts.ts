@@ -6,7 +6,7 @@ import { run, type Argv } from '../../../drivers/exec.ts';
 import { toClawError } from '../../../errors.ts';
 import type { Finding } from './finding.ts';
 import { ownServers, readHostFile, type HostServer } from './host-file.ts';
-import { hostPlaces, SERVER_NAME, type HostPlace, type Surroundings } from './host-places.ts';
+import { configFolder, hostPlaces, SERVER_NAME, type HostPlace, type Surroundings } from './host-places.ts';
 import { inspectOpenClaw } from './openclaw.ts';
 
 export interface HostOptions extends Surroundings {
@@ -18,10 +18,26 @@ const VERSION_TIMEOUT_MS = 10_000;
 
 export async function inspectHosts(options: HostOptions, signal: AbortSignal): Promise<Finding[]> {
   const places = await Promise.all(hostPlaces(options).map((place) => inspectPlace(place, options, signal)));
-  const found = [...places.flat(), ...(await inspectOpenClaw(options, (name, server) => judge(name, server, options, signal)))];
+  const found = [...closedFolder(options), ...places.flat(), ...(await inspectOpenClaw(options, (name, server) => judge(name, server, options, signal)))];
   if (found.length > 0) return found;
   const whose = options.home === undefined ? 'this user has no home directory' : options.env['SUDO_USER'] === undefined ? 'none of those we know is set up for this user' : "none is set up for root; run `clawnode doctor` as yourself to see yours";
   return [{ area: 'hosts', name: 'MCP hosts', need: 'optional', state: 'note', detail: `${whose} (Claude Desktop, Claude Code, Cursor, VS Code, OpenClaw)`, purpose: 'agents that use clawnode', fix: 'README.md says how each is given our server.' }];
+}
+
+/** A folder of this user's that root has made, for example: neither this user nor a host of theirs sees what is in it. */
+function closedFolder({ platform, home, env }: HostOptions): Finding[] {
+  const folder = home === undefined ? undefined : configFolder({ platform, home, env });
+  if (folder === undefined || !existsSync(folder) || mayEnter(folder)) return [];
+  return [{ area: 'hosts', name: 'MCP hosts', need: 'optional', state: 'warning', detail: `this user may not look into ${folder}, and neither may a host of theirs`, purpose: 'agents that use clawnode', fix: `See whose it is: \`ls -ld ${folder}\`.` }];
+}
+
+function mayEnter(folder: string): boolean {
+  try {
+    accessSync(folder, constants.R_OK | constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 async function inspectPlace(place: HostPlace, options: HostOptions, signal: AbortSignal): Promise<Finding[]> {
@@ -41,11 +57,14 @@ async function judge(file: string, { name, command, args, url }: HostServer, { v
   if (url !== undefined) return { state: 'ok', detail: `"${name}" connects to ${withoutSecrets(url)}` };
   if (command === undefined) return { state: 'warning', detail: `"${name}" in ${file} has no command`, fix: `Give it "command": "clawnode", "args": ["mcp"].` };
   const program = locate(command, env, platform);
+  if (program === undefined && /^\S*clawnode(\.js)? /.test(command)) return { state: 'warning', detail: `the command of "${name}" holds its arguments too (${file})`, fix: 'Give it "command": "clawnode", "args": ["mcp"].' };
   if (program === undefined) {
-    const hint = isAbsolute(command) ? 'Put the present path there: `command -v clawnode` tells it.' : 'Put an absolute path there, or make `npm link` put it on the PATH.';
+    const hint = isAbsolute(command) ? 'Put the present path there: `command -v clawnode` tells it.' : 'Put an absolute path there (no ~), or make `npm link` put it on the PATH.';
     return { state: 'warning', detail: `"${name}" starts ${command}, which ${isAbsolute(command) ? 'does not exist or is no program' : 'is not on the PATH'} (${file})`, fix: hint };
   }
-  const script = args.find((arg) => isAbsolute(arg) && arg.endsWith('clawnode.js'));
+  const script = args.find((arg) => /(^|[/\\])clawnode\.js$/.test(arg));
+  // Which folder a host starts its servers in is nowhere promised.
+  if (script !== undefined && !isAbsolute(script)) return { state: 'warning', detail: `"${name}" runs ${script}, which is no absolute path (${file})`, fix: 'Put the absolute path of bin/clawnode.js there.' };
   if (script !== undefined && !existsSync(script)) return { state: 'warning', detail: `"${name}" runs ${script}, which does not exist (${file})`, fix: 'Put the path of bin/clawnode.js there as it is now.' };
   const isOurs = script !== undefined || /(^|[/\\])clawnode(\.js|\.cmd)?$/.test(command);
   if (isOurs && !args.includes('mcp')) return { state: 'warning', detail: `"${name}" starts clawnode without \`mcp\` (${file})`, fix: 'Give it "args": ["mcp"].' };

@@ -11,7 +11,7 @@ import type { Finding } from './finding.ts';
 export async function inspectPorts({ ingress, metrics }: Config, signal: AbortSignal): Promise<Finding[]> {
   const ports: readonly Port[] = [
     { port: ingress.port, host: '0.0.0.0', purpose: 'the ingress', need: 'recommended', ours: /\/runtime\/(hold|supervise)\.sh|\/proxy\/main\.[jt]s/, fix: 'choose another one with `ingress.port` in the configuration' },
-    ...(metrics.enabled ? [{ port: metrics.port, host: '127.0.0.1', purpose: 'metrics', need: 'optional', ours: /clawnode\.js\0up\0|clawnode\0up\0/, fix: 'choose another one with `metrics.port` in the configuration' } as const] : []),
+    ...(metrics.enabled ? [{ port: metrics.port, host: '127.0.0.1', purpose: 'metrics', need: 'optional', ours: /clawnode(\.js)?\0up\0|\/sandbox\/agent-process\.[jt]s\0/, fix: 'choose another one with `metrics.port` in the configuration' } as const] : []),
     { port: DEFAULT_HTTP_PORT, host: '127.0.0.1', purpose: '`clawnode mcp --http`', need: 'optional', ours: /clawnode(\.js)?\0mcp\0/, fix: 'choose another one with `clawnode mcp --http --port PORT`' },
   ];
   return await Promise.all(ports.map((port) => inspectPort(port, signal)));

@@ -14,13 +14,19 @@ export interface RightsOptions {
 
 export async function inspectRights({ config, stateDir, env }: RightsOptions): Promise<Finding[]> {
   const checks = await Promise.all([socketGroup(config.socketGroup), stateDirectory(stateDir), tokenFile(env)]);
-  return [user(), ...checks.filter((finding) => finding !== undefined)];
+  return [await user(), ...checks.filter((finding) => finding !== undefined)];
 }
 
-function user(): Finding {
+async function user(): Promise<Finding> {
   const finding = { area: 'rights', name: 'user', need: 'optional', state: 'ok', purpose: 'who runs clawnode' } as const;
+  if (geteuid?.() === 0 && !(await isWholeRoot())) return { ...finding, detail: 'root of a user namespace only, as in a sandbox' };
   if (geteuid?.() === 0) return { ...finding, detail: 'root: may run the agent of this machine' };
   return { ...finding, detail: `${userName()}: may open sandboxes; the agent of this machine needs root` };
+}
+
+/** The machine's first user namespace maps every id to itself. */
+async function isWholeRoot(): Promise<boolean> {
+  return /^\s*0\s+0\s+4294967295\s*$/.test(await readFile('/proc/self/uid_map', 'utf8').catch(() => '0 0 4294967295'));
 }
 
 function userName(): string {
