@@ -1,6 +1,6 @@
 /** The generated documents hold every command, and `--check` sees when they are stale. */
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { readFile, readdir } from 'node:fs/promises';
 import { test } from 'node:test';
 import { z } from 'zod';
 import { commandsDocument, configurationDocument, withTable, withTools } from '../../scripts/generate-docs.ts';
@@ -65,4 +65,26 @@ test("the README's calls on the command line are calls that their tools take", (
     assert.deepEqual(findTool(command)?.input.safeParse(JSON.parse(params)).error?.issues, undefined, line);
     assert.ok(findTool(command) !== undefined, line);
   }
+});
+
+test('every link within the documents leads to a file and a heading that are there, and the index of decisions names them all', async () => {
+  const root = new URL('../../', import.meta.url);
+  const names = [...(await readdir(new URL('docs/', root), { recursive: true })).map((name) => `docs/${name}`), ...(await readdir(root))].filter((name) => /^(docs\/.*|[A-Z]+)\.md$/.test(name));
+  assert.ok(names.length > 30, names.join(' '));
+  const dead: string[] = [];
+  for (const name of names) {
+    const text = await readFile(new URL(name, root), 'utf8');
+    for (const [, link = ''] of text.matchAll(/\]\((?!https?:)([^)]+)\)/g)) {
+      const target = new URL(link, new URL(name, root));
+      const anchor = target.hash.slice(1);
+      target.hash = '';
+      const there = await readFile(target, 'utf8').catch(() => undefined);
+      const headings = [...(there ?? '').matchAll(/^#+ (.*)$/gm)].map(([, heading = '']) => heading.toLowerCase().replaceAll(/[^\w -]/g, '').replaceAll(' ', '-'));
+      if (there === undefined || (anchor !== '' && !headings.includes(anchor))) dead.push(`${name}: ${link}`);
+    }
+  }
+  assert.deepEqual(dead, []);
+  const records = (await readdir(new URL('docs/decisions/', root))).filter((name) => /^\d{4}-/.test(name)).toSorted();
+  const index = await readFile(new URL('docs/decisions/README.md', root), 'utf8');
+  assert.deepEqual([...index.matchAll(/^(\d+)\. \[.*\]\((.*)\)$/gm)].map(([, number, name]) => [number, name]), records.map((name, at) => [String(at + 1), name]));
 });
