@@ -46,6 +46,8 @@ export interface AgentSocket {
 const MAX_BODY_BYTES = 4 * 1024 * 1024;
 /** Linux holds a socket's path in 108 bytes with the final NUL. */
 const MAX_PATH_BYTES = 107;
+/** Node.js keeps 511 callers waiting, and the kernel turns away the next: here too many are told so. net.core.somaxconn may be less. */
+const BACKLOG = 4096;
 const CLOSE_GRACE_MS = 15_000;
 
 /** Listens. Throws AGENT_ALREADY_RUNNING when another agent answers on the path; a dead one's socket is replaced. */
@@ -63,7 +65,7 @@ export async function openAgentSocket(options: AgentSocketOptions): Promise<Agen
   server.requestTimeout = 0;
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
-    server.listen(path, resolve);
+    server.listen({ path, backlog: BACKLOG }, resolve);
   });
   await chmod(path, 0o660);
   if (gid !== undefined) await chown(path, 0, gid);

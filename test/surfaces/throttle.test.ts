@@ -99,6 +99,32 @@ test('the socket refuses one call too many before it is read, tells it, answers 
   await socket.close();
 });
 
+test('a burst of a thousand callers is refused in words, and none finds the door shut', async () => {
+  const path = join(directory, 'burst.sock');
+  let refused = 0;
+  let release = (): void => undefined;
+  const held = new Promise<string>((resolve) => (release = () => resolve('done')));
+  const throttle = createThrottle({ concurrentCalls: 3, changesPerSecond: 1 });
+  const socket = await openAgentSocket({
+    path,
+    gid: undefined,
+    peerOf: async () => 'unknown',
+    health: () => ({ node: 'n1', mode: 'host', version: '1.0.0', pid: 1, ready: true }),
+    admit: (what) => throttle.enter(what),
+    changes: noChanges,
+    onRefused: () => void ((refused += 1) === 997 && release()),
+    invoke: async () => await held,
+  });
+  try {
+    const until = AbortSignal.timeout(10_000);
+    const answers = await Promise.all(Array.from({ length: 1000 }, () => connectAgent(path).invoke('a', {}, until).catch((error: ClawError) => error.code)));
+    assert.deepEqual(Map.groupBy(answers, String).get('LIMIT_EXCEEDED')?.length, 997, JSON.stringify([...new Set(answers)]));
+  } finally {
+    release();
+    await socket.close();
+  }
+});
+
 async function* noChanges(): AsyncGenerator<never> {}
 
 function send(socketPath: string, { method, url, body }: { method: string; url: string; body: string }): Promise<string> {
