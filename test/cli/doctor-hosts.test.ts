@@ -81,7 +81,7 @@ test('what would not start: command not found, old path, old script, no mcp, no 
     [{ command: 'node', args: ['/gone/bin/clawnode.js', 'mcp'] }, /runs \/gone\/bin\/clawnode\.js, which does not exist/, /bin\/clawnode\.js/],
     [{ command: 'clawnode' }, /without `mcp`/, /"args": \["mcp"\]/],
     [{ command: 'node', args: ['bin/clawnode.js', 'mcp'] }, /runs bin\/clawnode\.js, which is no absolute path/, /absolute path/],
-    [{ command: 'clawnode mcp' }, /holds its arguments too/, /"args": \["mcp"\]/],
+    [{ command: 'clawnode mcp' }, /holds more than a program/, /"args": \["mcp"\]/],
     [{ command: '~/bin/clawnode', args: ['mcp'] }, /starts ~\/bin\/clawnode, which is not on the PATH/, /\(no ~\)/],
     [{ args: ['mcp'] }, /has no command/, /"command": "clawnode"/],
     ['clawnode mcp', /has no command/, /"command": "clawnode"/],
@@ -155,11 +155,22 @@ test('a folder of settings that its user may not look into is told', async () =>
 test('no secret of a file is repeated, whatever is wrong with it', async () => {
   const secret = 'hunter2';
   const servers = { 'clawbernetes-networking': { command: 'clawnode', args: ['--token', secret], env: { TOKEN: secret } }, b: { url: `http://u:${secret}@127.0.0.1:8400/mcp?key=${secret}`, command: 'clawnode' } };
+  const others = {
+    'clawbernetes-networking': { type: 'http', url: `https://example.com/${secret}/mcp`, headers: { Authorization: `Bearer ${secret}` } },
+    clawnode: { command: `TOKEN=${secret} clawnode mcp`, args: ['clawnode'] },
+    c: { command: `/opt/clawnode --token=${secret}`, args: ['clawnode', 'mcp'] },
+    d: { command: 'env', args: [`TOKEN=${secret}`, 'clawnode', 'mcp'], env: { TOKEN: secret } },
+  };
   const findings = [
+    ...(await look({
+      '.cursor/mcp.json': { mcpServers: others },
+      '.config/Code/User/mcp.json': { inputs: [{ id: secret, password: true }], servers: others },
+      '.claude.json': { mcpServers: others, oauthAccount: secret },
+    })),
     ...(await look({ [CLAUDE]: { mcpServers: servers }, '.openclaw/openclaw.json': { gateway: { auth: { token: secret } }, mcp: { servers } } })),
     ...(await look({ [CLAUDE]: `{"token": "${secret}" "x"}`, '.openclaw/openclaw.json': `{token: '${secret}' x}` })),
   ];
-  assert.ok(findings.length >= 5);
+  assert.ok(findings.length >= 17, String(findings.length));
   assert.doesNotMatch(JSON.stringify(findings), /hunter2/);
 });
 

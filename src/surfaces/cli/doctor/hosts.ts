@@ -57,7 +57,8 @@ async function judge(file: string, { name, command, args, url }: HostServer, { v
   if (url !== undefined) return { state: 'ok', detail: `"${name}" connects to ${withoutSecrets(url)}` };
   if (command === undefined) return { state: 'warning', detail: `"${name}" in ${file} has no command`, fix: `Give it "command": "clawnode", "args": ["mcp"].` };
   const program = locate(command, env, platform);
-  if (program === undefined && /^\S*clawnode(\.js)? /.test(command)) return { state: 'warning', detail: `the command of "${name}" holds its arguments too (${file})`, fix: 'Give it "command": "clawnode", "args": ["mcp"].' };
+  // What stands there beside the program may be a secret, and is not repeated.
+  if (program === undefined && /\s/.test(command) && (!isAbsolute(command) || /\s-|clawnode\S*\s/.test(command))) return { state: 'warning', detail: `the command of "${name}" holds more than a program (${file})`, fix: 'Give it "command": "clawnode", "args": ["mcp"].' };
   if (program === undefined) {
     const hint = isAbsolute(command) ? 'Put the present path there: `command -v clawnode` tells it.' : 'Put an absolute path there (no ~), or make `npm link` put it on the PATH.';
     return { state: 'warning', detail: `"${name}" starts ${command}, which ${isAbsolute(command) ? 'does not exist or is no program' : 'is not on the PATH'} (${file})`, fix: hint };
@@ -104,7 +105,7 @@ function isProgram(path: string): boolean {
 function withoutSecrets(url: string): string {
   try {
     const { protocol, host, pathname } = new URL(url);
-    return `${protocol}//${host}${pathname.length > 20 ? '/...' : pathname}`;
+    return `${protocol}//${host}${pathname === '/mcp' ? pathname : '/...'}`;
   } catch {
     return 'something that is no URL';
   }
