@@ -18,7 +18,7 @@ const SUBCOMMANDS: Readonly<Record<string, Entry>> = {
   sandbox: { summary: 'run a shell or a program beside an agent in a fresh sandbox', load: async () => (await import('./sandbox.ts')).sandbox },
   status: { summary: 'show what the agent runs', load: async () => (await import('./status.ts')).status },
   simulate: { summary: 'tell who could reach whom under policies in a file', load: async () => (await import('./simulate.ts')).simulate },
-  doctor: { summary: 'check what this machine lacks', load: async () => (await import('./doctor.ts')).doctor },
+  doctor: { summary: 'check what is missing or wrong, and say what to do', load: async () => (await import('./doctor.ts')).doctor },
   'install-service': { summary: "make this machine's agent a service of systemd (root)", load: async () => (await import('./install-service.ts')).installService },
   'uninstall-service': { summary: 'remove that service again (root)', load: async () => (await import('./uninstall-service.ts')).uninstallService },
   demo: { summary: 'see a service balance real connections, in a sandbox', watchesOutput: true, load: loadDemo },

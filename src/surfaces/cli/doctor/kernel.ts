@@ -71,7 +71,6 @@ async function conntrackTable(): Promise<Finding> {
   return { ...finding, state: 'warning', detail: `${detail}, new ones are dropped when it is full`, fix: `sudo sysctl net.netfilter.nf_conntrack_max=${2 * maximum}` };
 }
 
-
 /** Off is no fault: the agent turns it on, and `cleanup` off again. */
 async function forwarding(): Promise<Finding> {
   const finding = { area: 'kernel', name: 'forwarding', need: 'recommended', purpose: 'packets between workloads' } as const;

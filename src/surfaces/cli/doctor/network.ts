@@ -32,7 +32,6 @@ async function iptablesBackend(signal: AbortSignal): Promise<Finding> {
   }
 }
 
-
 /** The same look that refuses a start. */
 async function ranges({ ranges: ours }: Config, signal: AbortSignal): Promise<Finding> {
   const finding = { area: 'network', name: 'address ranges', need: 'required', purpose: 'virtual IPs and workloads' } as const;

@@ -74,7 +74,6 @@ async function flowLog(signal: AbortSignal): Promise<Finding> {
   return finding.state !== 'missing' && missingUlogd() !== undefined ? { ...finding, state: 'missing', detail: 'its JSON output is not installed' } : finding;
 }
 
-
 export interface DockerUse {
   readonly enabled: boolean;
   readonly socket: string;

@@ -29,7 +29,7 @@ export const CAPABILITIES = [
   'CAP_DAC_OVERRIDE',
 ] as const;
 
-/** The whole file. Its first line lets `ownText` tell whether somebody has edited it since. */
+/** The whole file. Its first line lets `authorOf` tell whether somebody has edited it since. */
 export function unitText({ program, configFile }: UnitOptions): string {
   const command = commandOf(program);
   const config = configFile === undefined ? '' : ` --config ${argument(configFile)}`;
