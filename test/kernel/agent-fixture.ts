@@ -212,9 +212,15 @@ export function answered({ answer, error }: Attempt): { readonly name: string; r
   return { name, peer };
 }
 
+const TABLES = ['raw', 'mangle', 'nat', 'filter'];
+
 /** All rules, or those of one table, without the lines that tell the time. */
 export async function savedRules(...args: readonly string[]): Promise<string> {
-  return (await stdoutOf(`${IPTABLES}-save`, ...args)).replaceAll(/^#.*\n/gm, '');
+  // Table by table, since the list of tables that iptables-legacy-save would read is for the machine's own root alone.
+  const each = args.includes('-t') ? [args] : TABLES.map((table) => [...args, '-t', table]);
+  const saved: string[] = [];
+  for (const one of each) saved.push(await stdoutOf(`${IPTABLES}-save`, ...one));
+  return saved.join('').replaceAll(/^#.*\n/gm, '');
 }
 
 /** Our chains and jumps. */
