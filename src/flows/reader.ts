@@ -65,8 +65,11 @@ export async function openReader({ directory, uid, onLine, onConnected, onLost }
 
   return {
     close: async () => {
+      // Its end is wanted now, and nobody is told that it was lost.
+      const last = current;
+      current = undefined;
       await watch.close();
-      current?.destroy();
+      last?.destroy();
       server.close();
       await once(server, 'close');
     },

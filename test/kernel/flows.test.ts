@@ -238,7 +238,9 @@ test('without ulogd the status says how to get it, and it is used as soon as it 
 
 test('nothing of it is left when it is closed, nor when its parent is killed', async () => {
   await works(await open());
+  logged.length = 0;
   for (const each of opened.splice(0)) await each.close();
+  assert.deepEqual(logged, [], 'an end that was asked for is no loss');
   assert.deepEqual(await ulogdPids(), []);
   const url = new URL('../../src/flows/reader.ts', import.meta.url).href;
   const script = `const { openReader } = await import(${JSON.stringify(url)}); await openReader({ directory: ${JSON.stringify(DIRECTORY)}, uid: undefined, onLine() {}, onConnected() {}, onLost() {} });`;
