@@ -1,5 +1,6 @@
 /** The token that programs of this user prove themselves with: kept in a file that only its owner can read, never shown, never in an argument. */
 import { createHash, randomBytes, timingSafeEqual } from 'node:crypto';
+import { constants } from 'node:fs';
 import { link, mkdir, open, rm, writeFile, type FileHandle } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -19,7 +20,7 @@ export function defaultTokenFile(env: NodeJS.ProcessEnv = process.env): string {
 
 /**
  * The token in the file; where there is no file, a new random one that is written there with mode 0600. Throws CONFIG_INVALID
- * for a file that others can read, that belongs to somebody else, or that holds no token.
+ * for what is no file, for one that others can read, that belongs to somebody else, or that holds no token.
  */
 export async function readOrMakeToken(file: string): Promise<string> {
   try {
@@ -47,7 +48,8 @@ function digest(text: string): Buffer {
 
 /** Undefined where there is no file. */
 async function readToken(file: string): Promise<string | undefined> {
-  const handle = await unless('ENOENT', () => open(file, 'r'));
+  // Opening a named pipe to read would wait for its writer for ever.
+  const handle = await unless('ENOENT', () => open(file, constants.O_RDONLY | constants.O_NONBLOCK));
   if (handle === undefined) return undefined;
   try {
     await requirePrivate(file, handle);
@@ -91,9 +93,11 @@ async function unless<T>(code: string, work: () => Promise<T>): Promise<T | unde
 }
 
 async function requirePrivate(file: string, handle: FileHandle): Promise<void> {
+  const status = await handle.stat();
+  if (!status.isFile()) throw new ClawError('CONFIG_INVALID', `the token file ${file} is no regular file`, { path: 'token-file', hint: 'Name another one with --token-file.' });
   // Windows has other rights than these.
   if (platform === 'win32') return;
-  const { mode, uid } = await handle.stat();
+  const { mode, uid } = status;
   const others = (mode & 0o077).toString(8).padStart(3, '0');
   if (others !== '000') {
     throw new ClawError('CONFIG_INVALID', `the token file ${file} has mode ${(mode & 0o777).toString(8)}: others may use it`, {

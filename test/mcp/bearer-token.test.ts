@@ -1,9 +1,11 @@
 /** The token's file: made private, read only when it is private, and compared as a whole. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { chmod, chown, mkdtemp, readFile, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { start } from '../../src/drivers/exec.ts';
 import { ClawError } from '../../src/errors.ts';
 import { defaultTokenFile, isAuthorized, readOrMakeToken } from '../../src/surfaces/bearer-token.ts';
 
@@ -55,6 +57,16 @@ test('a file without a token, or with a short or broken one, is refused', async 
     assert.match((await refusal(file)).message, /holds no token/, name);
   }
   assert.match((await refusal(folder)).message, /token file/);
+});
+
+test('a directory or a named pipe is no file, which is told at once and without advice to change its rights', { skip: process.platform === 'win32' ? 'there are no named pipes in directories' : false }, async () => {
+  const pipe = join(folder, 'pipe');
+  await once(start(['mkfifo', '-m', '600', pipe], { stdio: 'ignore' }), 'exit');
+  for (const file of [pipe, folder]) {
+    const { message, hint } = await refusal(file);
+    assert.match(message, /is no regular file/);
+    assert.doesNotMatch(hint ?? '', /chmod/);
+  }
 });
 
 test('only the whole token is the token', () => {
