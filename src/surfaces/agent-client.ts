@@ -111,7 +111,7 @@ async function patientExchange(call: Exchange, restartWaitMs: number): Promise<A
 }
 
 /** Whether the failure is one of connect(2): nothing was sent, so nothing can have been carried out. */
-function nobodyListens(error: unknown): boolean {
+export function nobodyListens(error: unknown): boolean {
   return ['ENOENT', 'ECONNREFUSED', 'EAGAIN'].includes(errnoOf(error));
 }
 

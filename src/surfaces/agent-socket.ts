@@ -49,6 +49,8 @@ const MAX_PATH_BYTES = 107;
 /** Node.js keeps 511 callers waiting, and the kernel turns away the next: here too many are told so. net.core.somaxconn may be less. */
 const BACKLOG = 4096;
 const CLOSE_GRACE_MS = 15_000;
+/** A call is counted before it is read, so one that never comes in whole must not count for ever. */
+const REQUEST_TIMEOUT_MS = 60_000;
 
 /** Listens. Throws AGENT_ALREADY_RUNNING when another agent answers on the path; a dead one's socket is replaced. */
 export async function openAgentSocket(options: AgentSocketOptions): Promise<AgentSocket> {
@@ -61,8 +63,8 @@ export async function openAgentSocket(options: AgentSocketOptions): Promise<Agen
   const closing = new AbortController();
   const server = createServer((request, response) => void serve(options, peers, { request, response, closing: closing.signal }));
   server.on('connection', (socket) => peers.set(socket, options.peerOf(socket)));
-  // A request that waits for the kernel may take long; the caller decides when to give up.
-  server.requestTimeout = 0;
+  // For the request alone: its answer may wait for the kernel as long as the caller likes.
+  server.requestTimeout = REQUEST_TIMEOUT_MS;
   await new Promise<void>((resolve, reject) => {
     server.once('error', reject);
     server.listen({ path, backlog: BACKLOG }, resolve);
@@ -145,7 +147,7 @@ async function serve(options: AgentSocketOptions, peers: WeakMap<Socket, Promise
   try {
     const listens = request.method === 'GET' && request.url === CHANGES_PATH;
     response.once('close', options.admit(listens ? 'listener' : 'call'));
-    if (listens) return await stream(response, options.changes(AbortSignal.any([gone.signal, closing])), gone.signal);
+    if (listens) return await stream(response, options.changes, AbortSignal.any([gone.signal, closing]));
     call = await readCall(request);
   } catch (thrown) {
     // A stream that has begun is no call that could be refused.
@@ -166,12 +168,14 @@ async function readCall(request: IncomingMessage): Promise<Omit<SocketCall, 'sur
   throw new ClawError('UNKNOWN_COMMAND', `${request.method ?? ''} ${(request.url ?? '').slice(0, 80)} is nothing the agent serves`, { hint: 'POST /v1/invoke {command, params}.' });
 }
 
-async function stream(response: ServerResponse, lines: AsyncIterable<unknown>, gone: AbortSignal): Promise<void> {
+async function stream(response: ServerResponse, changes: FollowChanges, until: AbortSignal): Promise<void> {
   response.writeHead(200, { 'content-type': 'application/x-ndjson' });
-  for await (const line of lines) {
-    if (!response.write(`${JSON.stringify(line)}\n`)) await once(response, 'drain', { signal: gone }).catch(() => undefined);
+  for await (const line of changes(until)) {
+    if (!response.write(`${JSON.stringify(line)}\n`)) await once(response, 'drain', { signal: until }).catch(() => undefined);
   }
-  response.end();
+  // Who does not read would hold up the end of the agent.
+  if (response.writableNeedDrain) response.destroy();
+  else response.end();
 }
 
 function answer(response: ServerResponse, status: number, body: unknown): void {
