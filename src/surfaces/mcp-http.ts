@@ -2,12 +2,12 @@
 import type { IncomingMessage } from 'node:http';
 import { isInitializeRequest, isLegacyRequest, WebStandardStreamableHTTPServerTransport } from '@modelcontextprotocol/server';
 import { ClawError } from '../errors.ts';
-import type { FollowChanges } from './agent-changes.ts';
 import { isAuthorized } from './bearer-token.ts';
 import { answerError, type ErrorAnswer, type HttpRoute } from './http.ts';
 import { exchange, readJson, webRequest, type Exchange } from './mcp-http-exchange.ts';
 import { openSessions, type ServerFactory, type Sessions } from './mcp-http-sessions.ts';
 import { answerStateless } from './mcp-http-stateless.ts';
+import type { Listening } from './mcp-subscriptions.ts';
 
 export const MCP_PATH = '/mcp';
 
@@ -15,11 +15,11 @@ export interface McpRouteOptions {
   readonly token: string;
   readonly createServer: ServerFactory;
   /** How clients of revision 2026-07-28 learn of changes. */
-  readonly changes?: FollowChanges | undefined;
+  readonly listening?: Listening | undefined;
 }
 
 /** The route for `listenOnLoopback`. Calls that are running when the signal aborts are broken off, and sessions end. */
-export function mcpRoute({ token, createServer, changes }: McpRouteOptions, signal: AbortSignal): HttpRoute {
+export function mcpRoute({ token, createServer, listening }: McpRouteOptions, signal: AbortSignal): HttpRoute {
   const sessions = openSessions(createServer, signal);
   return {
     path: MCP_PATH,
@@ -30,7 +30,7 @@ export function mcpRoute({ token, createServer, changes }: McpRouteOptions, sign
       if (read === undefined) return;
       const to = { request, response, message: read.message };
       if (request.method === 'POST' && !(await isLegacyRequest(webRequest(request), read.message))) {
-        return answerStateless({ createServer: (until) => createServer({ lasting: true }, until), changes }, to, signal);
+        return answerStateless({ createServer: (until) => createServer({ lasting: true }, until), listening }, to, signal);
       }
       if (sessionId(request) !== undefined) return inSession(sessions, to);
       if (isInitializeRequest(read.message)) return sessions.open(to);

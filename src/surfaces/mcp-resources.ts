@@ -90,6 +90,13 @@ export async function readResource(invoke: Invoke, uri: string, signal: AbortSig
   }
 }
 
+/** The error's JSON as data. A resource that is not there is told by its `uri` in it, as the protocol has it since 2026-07-28. */
+export function protocolError(uri: string, error: ClawError): McpFailure {
+  const data = plainError(error);
+  const absent = data.code.endsWith('_NOT_FOUND');
+  return new McpFailure(numberOf(error), `${data.code}: ${data.message}`, absent ? { uri, ...data } : data);
+}
+
 /** The service that a resource of the template shows. */
 export function serviceBehind(uri: string): { namespace: string; name: string } | undefined {
   const [, namespace, name] = SERVICE_URI.exec(uri) ?? [];
@@ -102,13 +109,6 @@ function callBehind(uri: string): Pick<Resource, 'command' | 'params'> {
   const service = serviceBehind(uri);
   if (service !== undefined) return { command: SERVICE_COMMAND, params: service };
   throw new McpFailure(RPC.invalidParams, `there is no resource ${JSON.stringify(uri.slice(0, 100))}; resources/list names them`, { uri });
-}
-
-/** A resource that is not there is told by its `uri` in the data, as the protocol has it since 2026-07-28. */
-function protocolError(uri: string, error: ClawError): McpFailure {
-  const data = plainError(error);
-  const absent = data.code.endsWith('_NOT_FOUND');
-  return new McpFailure(numberOf(error), `${data.code}: ${data.message}`, absent ? { uri, ...data } : data);
 }
 
 function numberOf({ code }: ClawError): number {

@@ -59,11 +59,9 @@ export function createMcpServer(options: McpServerOptions, calls: Calls): Server
   server.setRequestHandler('prompts/list', ({ params }) => onePage(params, { prompts: listPrompts(options) }));
   server.setRequestHandler('prompts/get', ({ params }) => getPrompt(options, params));
   if (changes !== undefined) {
-    const subscriptions = openSubscriptions({ changes, updated: (uri) => server.sendResourceUpdated({ uri }) }, calls.signal);
+    const subscriptions = openSubscriptions({ invoke, changes, updated: (uri) => server.sendResourceUpdated({ uri }) }, calls.signal);
     server.setRequestHandler('resources/subscribe', async ({ params: { uri } }, { mcpReq }) => {
-      // What can not be read can not be subscribed to, and it is the agent that decides.
-      await track(readResource(invoke, uri, until(mcpReq.signal)));
-      await subscriptions.subscribe(uri);
+      await track(subscriptions.subscribe(uri, until(mcpReq.signal)));
       return {};
     });
     server.setRequestHandler('resources/unsubscribe', ({ params: { uri } }) => {

@@ -1,21 +1,31 @@
-/** The resources that a client has subscribed to, and which of them a change concerns. It reads none of them. */
+/** The resources that a client has subscribed to, and which of them a change concerns. What they hold is none of its business. */
+import { ClawError, toClawError } from '../errors.ts';
 import type { Change } from '../observed/changes.ts';
 import type { FollowChanges } from './agent-changes.ts';
-import { SERVICES_URI, STATUS_URI, POLICIES_URI, serviceBehind } from './mcp-resources.ts';
+import { POLICIES_URI, protocolError, readResource, serviceBehind, SERVICES_URI, STATUS_URI } from './mcp-resources.ts';
+import type { Invoke } from './mcp-tools.ts';
 
 export interface Subscriptions {
-  /** Resolves when whatever changes from now on is told. */
-  subscribe(uri: string): Promise<void>;
+  /** Resolves when whatever changes from now on is told. Throws McpFailure: there are too many, it can not be read, or the agent can not be listened to. */
+  subscribe(uri: string, until: AbortSignal): Promise<void>;
   unsubscribe(uri: string): void;
 }
 
-export interface SubscriptionOptions {
+/** The agent, as far as subscriptions need it. */
+export interface Listening {
+  readonly invoke: Invoke;
   readonly changes: FollowChanges;
+}
+
+export interface SubscriptionOptions extends Listening {
   readonly updated: (uri: string) => Promise<void>;
 }
 
+/** Of one client: each change is held against each of them. */
+const MOST_URIS = 500;
+
 /** The agent is listened to as long as there is a subscription, at most until the signal aborts. */
-export function openSubscriptions({ changes, updated }: SubscriptionOptions, signal: AbortSignal): Subscriptions {
+export function openSubscriptions({ invoke, changes, updated }: SubscriptionOptions, signal: AbortSignal): Subscriptions {
   const uris = new Set<string>();
   let listening: { readonly stop: AbortController; readonly begun: Promise<void> } | undefined;
 
@@ -41,10 +51,22 @@ export function openSubscriptions({ changes, updated }: SubscriptionOptions, sig
   };
 
   return {
-    subscribe: async (uri) => {
-      listening ??= start();
-      await listening.begun;
+    subscribe: async (uri, until) => {
+      if (uris.size >= MOST_URIS && !uris.has(uri)) {
+        throw protocolError(uri, new ClawError('LIMIT_EXCEEDED', `a client subscribes to at most ${MOST_URIS} resources`, { hint: `Unsubscribe from some, or subscribe to ${SERVICES_URI}, which is told of every service.` }));
+      }
+      // What can not be read can not be subscribed to, and it is the agent that decides.
+      await readResource(invoke, uri, until);
+      // It counts from here on, so that the end of another one meanwhile does not end the listening.
+      const isNew = !uris.has(uri);
       uris.add(uri);
+      listening ??= start();
+      try {
+        await listening.begun;
+      } catch (error) {
+        if (isNew) uris.delete(uri);
+        throw protocolError(uri, toClawError(error));
+      }
     },
     unsubscribe: (uri) => {
       uris.delete(uri);

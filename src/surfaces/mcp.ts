@@ -13,6 +13,8 @@ export interface McpOptions extends McpServerOptions {
   readonly transport?: Transport;
   /** Settles when the agent can answer, where calls have to wait for that. */
   readonly ready?: Promise<void> | undefined;
+  /** Told of what came in and could not be read, and what could not be sent. */
+  readonly onError?: (error: Error) => void;
 }
 
 /**
@@ -29,9 +31,11 @@ export async function serveMcp(options: McpOptions, signal: AbortSignal): Promis
   const closed = once(lifetime.signal, 'abort');
   const { transport, release } = options.transport === undefined ? stdioTransport(calls, options.ready) : { transport: options.transport, release: () => undefined };
   let latest: Server | undefined;
-  const connection = serveStdio(() => (latest = createMcpServer(options, calls)), { transport });
+  const connection = serveStdio(() => (latest = createMcpServer(options, calls)), { transport, ...(options.onError === undefined ? {} : { onerror: options.onError }) });
   if (options.changes !== undefined) {
-    followListens(transport, openSubscriptions({ changes: options.changes, updated: async (uri) => latest?.sendResourceUpdated({ uri }) }, lifetime.signal));
+    const { invoke, changes } = options;
+    const subscriptions = openSubscriptions({ invoke, changes, updated: async (uri) => latest?.sendResourceUpdated({ uri }) }, lifetime.signal);
+    followListens(transport, subscriptions, lifetime.signal);
   }
   const { onclose } = transport;
   // oxlint-disable-next-line unicorn/prefer-add-event-listener -- The SDK's transport is no EventTarget.

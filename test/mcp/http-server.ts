@@ -36,7 +36,7 @@ export async function serve(t: TestContext, options: Partial<McpServerOptions> =
       return sampleAnswers[command] ?? Promise.reject(new ClawError('UNKNOWN_COMMAND', `no sample for ${command}`));
     },
   };
-  const route = mcpRoute({ token: TOKEN, changes: options.changes, createServer: (_kind, signal) => createMcpServer(server, { running: new Set(), signal }) }, stopping.signal);
+  const route = mcpRoute({ token: TOKEN, listening: options.changes === undefined ? undefined : { invoke: server.invoke, changes: options.changes }, createServer: (_kind, signal) => createMcpServer(server, { running: new Set(), signal }) }, stopping.signal);
   const listener = await listenOnLoopback({ port: 0, routes: [route], onDefect: (error) => defects.push(error) });
   t.after(() => listener.close());
   const stop = async (): Promise<void> => {

@@ -222,6 +222,16 @@ test('sessions are limited: the one that nobody used for longest ends, and none 
   assert.deepEqual(await Promise.all([used, idle, last].map(ping)), [200, 404, 404]);
 });
 
+test('many that begin at once are no more sessions than there may be', { timeout: 60_000 }, async (t) => {
+  const { port, defects } = await serve(t);
+  const sessions: { 'mcp-session-id': string }[] = [];
+  for (let round = 0; round < 4; round += 1) sessions.push(...(await Promise.all(Array.from({ length: 100 }, () => begin(port)))));
+  const answers: number[] = [];
+  for (const session of sessions) answers.push((await post(port, { jsonrpc: '2.0', id: 1, method: 'ping' }, session)).status);
+  assert.equal(answers.filter((status) => status === 200).length, 256);
+  assert.deepEqual(defects, []);
+});
+
 async function beginMany(port: number, count: number): ReturnType<typeof begin> {
   let last = await begin(port);
   for (let index = 1; index < count; index += 1) last = await begin(port);

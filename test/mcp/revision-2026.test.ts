@@ -88,6 +88,40 @@ for (const [name, open] of [['stdio', inMemory], ['HTTP', overHttp]] as const) {
     assert.equal(updates.length, 3);
   });
 
+  test(`${name}: what can not be read can not be listened to, and nothing of such a listen stays`, async (t) => {
+    const agent = scriptedChanges();
+    const { client } = await open(t, {
+      changes: agent.changes,
+      invoke: async (command) => {
+        if (command === 'network.policy.list') throw new ClawError('NOT_ALLOWED', `${command} belongs to another toolset`);
+        return sampleAnswers[command];
+      },
+    });
+    for (const [uri, code] of [['network://policies', -32_600], ['network://nothing', -32_602]] as const) {
+      await assert.rejects(client.listen({ resourceSubscriptions: [STATUS, uri] }), (error) => error instanceof ProtocolError && error.code === code, uri);
+    }
+    await until(() => agent.listening() === 0);
+  });
+
+  test(`${name}: a listen that waits for the agent holds up no other request, and can be given up`, async (t) => {
+    const ended: string[] = [];
+    const { client } = await open(t, {
+      changes: scriptedChanges().changes,
+      invoke: async (command, _params, signal) => {
+        if (command !== 'network.status') return sampleAnswers[command];
+        return delay(60_000, undefined, { signal }).finally(() => ended.push(command));
+      },
+    });
+    const leaving = new AbortController();
+    const listen = client.listen({ resourceSubscriptions: [STATUS] }, { signal: leaving.signal });
+    listen.catch(() => undefined);
+    const { structuredContent } = await client.callTool({ name: 'service_get', arguments: { name: 'web' } }, { timeout: 10_000 });
+    assert.deepEqual(structuredContent, sampleAnswers['service.get']);
+    leaving.abort();
+    await assert.rejects(listen);
+    await until(() => ended.length === 1);
+  });
+
   test(`${name}: an agent that tells of no changes is told to who wants to listen`, async (t) => {
     const { client } = await open(t, {
       changes: async function* () {

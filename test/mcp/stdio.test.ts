@@ -61,6 +61,18 @@ test('a broken line is survived', async () => {
   assert.match(await output, /"serverInfo"/);
 });
 
+test('a line longer than any message ends it, and the reason is told', async () => {
+  const child = start([process.execPath, SERVER], { stdio: 'pipe' });
+  const [output, errors] = [text(child.stdout ?? assert.fail()), text(child.stderr ?? assert.fail())];
+  child.stdin?.on('error', () => undefined);
+  child.stdin?.write(`${JSON.stringify(HELLO[0])}\n`);
+  child.stdin?.write('a'.repeat(12 * 1024 * 1024));
+  const [exitCode] = await once(child, 'close');
+  assert.equal(exitCode, 0);
+  assert.match(await output, /"serverInfo"/);
+  assert.match(await errors, /^told: .*maximum size/m);
+});
+
 test('SIGTERM ends it cleanly', async () => {
   const child = start([process.execPath, SERVER], { stdio: 'pipe' });
   child.stdin?.write(`${JSON.stringify(HELLO[0])}\n`);

@@ -88,12 +88,46 @@ test('an agent that tells of no changes is an error of the subscription, and the
   let attempts = 0;
   const changes = async function* (): AsyncGenerator<Change> {
     attempts += 1;
-    if (attempts === 1) throw new ClawError('AGENT_UNREACHABLE', 'the agent tells of no changes');
+    if (attempts === 1) throw new ClawError('AGENT_UNREACHABLE', 'the agent tells of no changes', { hint: 'Start it.' });
     yield { revision: 1 };
   };
   await using session = await openSession({ changes, invoke: async (command) => sampleAnswers[command] });
-  await assert.rejects(session.client.subscribeResource({ uri: STATUS }), /tells of no changes/);
+  await assert.rejects(session.client.subscribeResource({ uri: STATUS }), (error) => error instanceof McpError && /AGENT_UNREACHABLE: the agent tells of no changes/.test(error.message) && /"hint":"Start it/.test(JSON.stringify(error.data)));
   await session.client.subscribeResource({ uri: STATUS });
+});
+
+test('what is unsubscribed while another subscription begins does not take that with it', async () => {
+  const agent = scriptedChanges();
+  const asked = Promise.withResolvers<void>();
+  const begins = Promise.withResolvers<void>();
+  const changes = async function* (signal: AbortSignal): AsyncGenerator<Change> {
+    asked.resolve();
+    await begins.promise;
+    yield* agent.changes(signal);
+  };
+  await using session = await openSession({ changes });
+  const uris = updatesOf(session);
+  const subscribed = session.client.subscribeResource({ uri: SERVICES });
+  await asked.promise;
+  await session.client.unsubscribeResource({ uri: POLICIES });
+  begins.resolve();
+  await subscribed;
+  assert.equal(agent.listening(), 1);
+  agent.tell([]);
+  agent.tell(['services/default/web']);
+  await delay(30);
+  assert.deepEqual(uris, [SERVICES]);
+});
+
+test('a client subscribes to so many resources and no more; again to the same is none more', async () => {
+  const agent = scriptedChanges();
+  await using session = await openSession({ changes: agent.changes });
+  const named = (index: number): { uri: string } => ({ uri: `network://services/default/web-${index}` });
+  for (let index = 0; index < 500; index += 1) await session.client.subscribeResource(named(index));
+  await session.client.subscribeResource(named(7));
+  await assert.rejects(session.client.subscribeResource(named(500)), /LIMIT_EXCEEDED: a client subscribes to at most 500 resources/);
+  await session.client.unsubscribeResource(named(7));
+  await session.client.subscribeResource(named(500));
 });
 
 test('without changes to listen to, subscribing is not offered', async () => {

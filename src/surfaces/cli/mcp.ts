@@ -7,10 +7,13 @@ import { version } from '../../version.ts';
 import { DEFAULT_HTTP_PORT } from '../http-port.ts';
 import { createMcpServer, type McpServerOptions } from '../mcp-server.ts';
 import { serveMcp } from '../mcp.ts';
+import { plainText } from '../outside-text.ts';
 import type { ToolScope } from '../tool-scope.ts';
 import { chooseAgent, MODES, say, type Mode } from './mcp-agent.ts';
 import { stopSignal } from './stop-signal.ts';
 import { parseArguments, UsageError, type Subcommand } from './usage.ts';
+
+const MAX_SHOWN = 200;
 
 export const mcp: Subcommand = {
   help: `Usage: clawnode mcp [--mode auto|host|sandbox|model] [--toolsets A,B] [--read-only] [--no-destructive]
@@ -49,7 +52,7 @@ or the server was stopped, 1 when there is no agent to speak for or the port is 
       try {
         const { introduction, invoke, changes } = chosen;
         const server: McpServerOptions = { invoke, changes, version: version(), introduction, ...scope };
-        await untilFailure(chosen.ready, stop, (signal) => (http === undefined ? serveMcp({ ...server, ready: chosen.ready }, signal) : serveHttp(server, http, signal)));
+        await untilFailure(chosen.ready, stop, (signal) => (http === undefined ? serveMcp({ ...server, ready: chosen.ready, onError }, signal) : serveHttp(server, http, signal)));
       } finally {
         await chosen.close();
       }
@@ -60,6 +63,11 @@ or the server was stopped, 1 when there is no agent to speak for or the port is 
     return 0;
   },
 };
+
+/** What came in and is no message of the protocol, or what could not be sent. */
+function onError(error: Error): void {
+  say(`the connection met an error: ${plainText(error.message, MAX_SHOWN)}`);
+}
 
 /** Serves until the signal aborts, or until it turns out that there is no agent to serve, which it throws. */
 async function untilFailure(ready: Promise<void> | undefined, stop: AbortSignal, serve: (signal: AbortSignal) => Promise<void>): Promise<void> {
@@ -87,7 +95,7 @@ async function serveHttp(server: McpServerOptions, { port, tokenFile }: HttpArgu
   const listener = await listenOnLoopback({
     port,
     // A server for one request could tell of nothing that happens later.
-    routes: [mcpRoute({ token, changes, createServer: ({ lasting }, signal) => createMcpServer(lasting ? server : alone, { running: new Set(), signal }) }, stop)],
+    routes: [mcpRoute({ token, listening: changes === undefined ? undefined : { invoke: server.invoke, changes }, createServer: ({ lasting }, signal) => createMcpServer(lasting ? server : alone, { running: new Set(), signal }) }, stop)],
     onDefect: (error) => say(`a request met a defect: ${toClawError(error).message}`),
   });
   say(`serving http://${LOOPBACK}:${listener.port}${MCP_PATH}; its bearer token is in ${file}`);
