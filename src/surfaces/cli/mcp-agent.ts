@@ -1,8 +1,10 @@
 /** Finds the agent that `clawnode mcp` speaks for: a running one, a sandbox of its own, or the model. It never starts one on the machine itself. */
 import { geteuid, platform } from 'node:process';
 import { ClawError } from '../../errors.ts';
+import { version } from '../../version.ts';
 import { followChanges, type FollowChanges } from '../agent-changes.ts';
-import { connectAgent, connectUsualAgent, RESTART_WAIT_MS, type AgentClient } from '../agent-client.ts';
+import { connectAgent, connectUsualAgent, RESTART_WAIT_MS, type AgentClient, type AgentHealth } from '../agent-client.ts';
+import { plainText } from '../outside-text.ts';
 import type { ToolScope } from '../tool-scope.ts';
 
 export const MODES = ['auto', 'host', 'sandbox', 'model'] as const;
@@ -44,14 +46,27 @@ export function say(text: string): void {
 
 async function runningAgent({ scope, signal }: Choice): Promise<ChosenAgent> {
   const agent = connectUsualAgent({ surface: 'mcp', ...scope });
-  const { node, mode } = await agent.health(AbortSignal.any([signal, AbortSignal.timeout(HEALTH_TIMEOUT_MS)]));
+  const { node, mode } = await healthOf(agent, signal);
   const whose = mode === 'host' ? programs(node) : mode === 'model' ? MODEL : 'You speak for a private sandbox that somebody else has opened.';
   return attached(agent, { node, mode, whose });
 }
 
+/** Throws TIMEOUT for an agent that takes the connection and says nothing. */
+async function healthOf(agent: AgentClient, signal: AbortSignal): Promise<AgentHealth> {
+  const deadline = AbortSignal.timeout(HEALTH_TIMEOUT_MS);
+  try {
+    const health = await agent.health(AbortSignal.any([signal, deadline]));
+    if (health.version !== version()) say(`the agent is of version ${plainText(health.version, 40)}, this program of ${version()}: limits that it does not know are not enforced by it`);
+    return health;
+  } catch (error) {
+    if (!deadline.aborted || signal.aborted) throw error;
+    throw new ClawError('TIMEOUT', `the agent on ${agent.socketPath} does not answer within ${HEALTH_TIMEOUT_MS} ms`, { hint: '`clawnode doctor` looks at what is wrong with it.', cause: error });
+  }
+}
+
 async function hostAgent({ scope, signal }: Choice): Promise<ChosenAgent> {
   const agent = connectUsualAgent({ surface: 'mcp', ...scope });
-  const { node, mode } = await agent.health(signal);
+  const { node, mode } = await healthOf(agent, signal);
   if (mode !== 'host') {
     throw new ClawError('AGENT_UNREACHABLE', `the agent on ${agent.socketPath} runs in ${mode} mode, not in host mode`, {
       hint: "Start the machine's own with `sudo clawnode up`, or leave --mode out.",
@@ -80,17 +95,30 @@ async function sandboxAgent({ configFile, scope, signal }: Choice, why: string):
   return {
     // What the tools are can be told before anything of them works: hosts wait for the list, and start many servers at once.
     invoke: async (command, params, until) => {
-      await sandbox.ready;
+      await whenReady(sandbox.ready, until);
       return invoke(command, params, until);
     },
     ready: sandbox.ready,
     changes: async function* (until) {
-      await sandbox.ready;
+      await whenReady(sandbox.ready, until);
       yield* followChanges(sandbox.socketPath, until);
     },
     introduction: `You speak for a private sandbox (${why}); its ingress is ${sandbox.ingressUrl}. It ends with this server.`,
     close: sandbox.close,
   };
+}
+
+/** Throws why it never will be, or CANCELLED when the caller no longer waits. */
+async function whenReady(ready: Promise<void>, until: AbortSignal): Promise<void> {
+  const left = Promise.withResolvers<never>();
+  const leave = (): void => left.reject(new ClawError('CANCELLED', 'the call was cancelled before the sandbox was ready'));
+  until.addEventListener('abort', leave, { once: true });
+  if (until.aborted) leave();
+  try {
+    await Promise.race([ready, left.promise]);
+  } finally {
+    until.removeEventListener('abort', leave);
+  }
 }
 
 const MODEL = 'You speak for a model: it keeps state, addresses and endpoints, but programs no kernel and starts no workload, so nothing is enforced.';
