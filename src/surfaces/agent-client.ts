@@ -59,7 +59,7 @@ export function connectAgent(socketPath: string, { surface, restartWaitMs = 0, .
   return {
     socketPath,
     invoke: async (command, params, signal) => {
-      const body = JSON.stringify({ command, params, ...limits });
+      const body = bodyOf({ command, params, ...limits });
       const answer = await patientExchange({ socketPath, method: 'POST', path: '/v1/invoke', body, surface, signal }, restartWaitMs);
       const value = parseBody(answer);
       if (answer.status === 200) return value;
@@ -70,6 +70,15 @@ export function connectAgent(socketPath: string, { surface, restartWaitMs = 0, .
       return healthFrom(parseBody(answer), answer.status);
     },
   };
+}
+
+/** What a text made of JSON can hold may be nested deeper than the stack of whoever writes it again. */
+function bodyOf(call: Readonly<Record<string, unknown>>): string {
+  try {
+    return JSON.stringify(call);
+  } catch (error) {
+    throw new ClawError('INVALID_ARGUMENT', 'the arguments are nested too deep, or are no JSON', { hint: 'No argument holds more than a few levels.', cause: error });
+  }
 }
 
 /** The error that a JSON text holds, or undefined when it holds none. */

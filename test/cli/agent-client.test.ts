@@ -30,6 +30,11 @@ test('an answer arrives as it was given', async () => {
   assert.deepEqual(await connectAgent(socketPath).invoke('echo', params, never), params);
 });
 
+test('arguments that are nested deeper than can be written are an error of the arguments and no defect', async () => {
+  const params: unknown = JSON.parse(`${'['.repeat(200_000)}${']'.repeat(200_000)}`);
+  await assert.rejects(connectAgent(socketPath).invoke('echo', { params }, never), { code: 'INVALID_ARGUMENT', message: /nested too deep/ });
+});
+
 test("the agent's error is thrown with all its fields", async () => {
   await assert.rejects(connectAgent(socketPath).invoke('fail', {}, never), (error) => {
     assert.ok(error instanceof ClawError);
