@@ -91,9 +91,17 @@ export async function send(answer: Response, { request, response, message }: Exc
   response.setTimeout(STALLED_MS, () => response.destroy());
   response.writeHead(200, headers).flushHeaders();
   for (let next = first ?? (await stream.read()); !next.done && !gone.aborted; next = await stream.read()) {
-    if (!response.write(next.value)) await once(response, 'drain', { signal: gone }).catch(() => undefined);
+    if (!response.write(next.value)) await drained(response, gone);
   }
   if (!gone.aborted) response.end();
+}
+
+/** Until then what is still to be told gathers up. The socket's own timeout begins anew with each write, also one that gets nowhere. */
+async function drained(response: ServerResponse, gone: AbortSignal): Promise<void> {
+  const stalled = setTimeout(() => response.destroy(), STALLED_MS);
+  // Destroyed or left, it is gone, and the caller looks at that.
+  await once(response, 'drain', { signal: gone }).catch(() => undefined);
+  clearTimeout(stalled);
 }
 
 /** The one JSON-RPC answer that an event holds; undefined when it is something else, such as a notification on the way. */

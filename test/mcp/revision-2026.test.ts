@@ -1,13 +1,15 @@
 /** Clients of revision 2026-07-28, by its own client library, on both transports: what they list, call, cancel and listen to, beside clients of today. */
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { IncomingMessage, request } from 'node:http';
 import { test, type TestContext } from 'node:test';
-import { setTimeout as delay } from 'node:timers/promises';
+import { setImmediate as nextTurn, setTimeout as delay } from 'node:timers/promises';
 import { Client, InMemoryTransport, ProtocolError, StreamableHTTPClientTransport, type Progress } from '@modelcontextprotocol/client';
 import { ClawError } from '../../src/errors.ts';
 import type { McpServerOptions } from '../../src/surfaces/mcp-server.ts';
 import { serveMcp } from '../../src/surfaces/mcp.ts';
 import { tools } from '../../tools/index.ts';
-import { AUTHORIZED, connectClient, raw, serve } from './http-server.ts';
+import { AUTHORIZED, connectClient, raw, serve, USUAL } from './http-server.ts';
 import { sampleAnswers } from './sample-answers.ts';
 import { scriptedChanges } from './scripted-changes.ts';
 
@@ -171,6 +173,32 @@ test('HTTP: a listener that goes away without a word is forgotten', async (t) =>
   assert.equal(agent.listening(), 1);
   await client.close();
   await until(() => agent.listening() === 0);
+});
+
+test('HTTP: a listener that takes nothing for a minute is forgotten, whatever is still to be told', { timeout: 60_000 }, async (t) => {
+  const agent = scriptedChanges();
+  const { port } = await serve(t, { changes: agent.changes });
+  const uris = Array.from({ length: 100 }, (_, index) => `network://services/default/web-${index}`);
+  const _meta = { 'io.modelcontextprotocol/protocolVersion': REVISION, 'io.modelcontextprotocol/clientCapabilities': {} };
+  const headers = { ...USUAL, ...AUTHORIZED, 'mcp-protocol-version': REVISION, 'mcp-method': 'subscriptions/listen' };
+  const listen = request({ host: '127.0.0.1', port, path: '/mcp', method: 'POST', agent: false, headers });
+  listen.on('error', () => undefined);
+  t.after(() => listen.destroy());
+  listen.end(JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'subscriptions/listen', params: { _meta, notifications: { resourceSubscriptions: uris } } }));
+  const [response] = await once(listen, 'response');
+  assert.ok(response instanceof IncomingMessage);
+  response.on('error', () => undefined);
+  t.mock.timers.enable({ apis: ['setTimeout'] });
+  const turns = async (ms: number): Promise<void> => {
+    for (const end = performance.now() + ms; performance.now() < end && agent.listening() > 0; ) await nextTurn();
+  };
+  // More than the kernel keeps for one who does not read.
+  for (let change = 0; change < 1_000; change += 1) agent.tell();
+  await turns(3_000);
+  assert.equal(agent.listening(), 1);
+  t.mock.timers.tick(61_000);
+  await turns(10_000);
+  assert.equal(agent.listening(), 0);
 });
 
 async function until(holds: () => boolean): Promise<void> {
