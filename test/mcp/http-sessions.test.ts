@@ -140,6 +140,19 @@ test('notifications/cancelled cancels that call alone and ends its stream withou
   await second;
 });
 
+test('a call is cancelled by its id whatever that is, also 0 and a text', async (t) => {
+  const agent = patientAgent();
+  const { port } = await serve(t, { invoke: agent.invoke });
+  const session = await begin(port);
+  for (const [index, id] of [0, '', 'a'].entries()) {
+    const call = post(port, { ...STOP, id }, session);
+    await agent.asked();
+    await post(port, { jsonrpc: '2.0', method: 'notifications/cancelled', params: { requestId: id } }, session);
+    await aborted(agent.signals[index]);
+    assert.equal((await call).body, '');
+  }
+});
+
 test('a closed request cancels its call; the session, its other calls and its stream go on', async (t) => {
   const agent = patientAgent();
   const { port, defects } = await serve(t, { invoke: agent.invoke });
