@@ -28,6 +28,7 @@ export function definePrompt<Args extends z.ZodObject>(definition: PromptDefinit
 /** Prompt arguments are always texts. */
 export const number = z.string().regex(/^\d+$/, { error: 'a number' }).transform(Number);
 export const portNumber = number.pipe(port);
+export const commaList = z.string().transform((text) => text.split(',').map((part) => part.trim()));
 
 export function invalid(message: string): McpFailure {
   return new McpFailure(RPC.invalidParams, message);

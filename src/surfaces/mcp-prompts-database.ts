@@ -1,7 +1,7 @@
 /** Prompts that keep others away from a database: at once where it is known who needs it, and step by step where it is not. Pure. */
 import { z } from 'zod';
 import { name } from '../model/name.ts';
-import { call, definePrompt, inline, portNumber, steps } from './mcp-prompt.ts';
+import { call, commaList, definePrompt, inline, portNumber, steps } from './mcp-prompt.ts';
 
 const MAX_CLIENTS = 20;
 
@@ -35,9 +35,7 @@ export const lockDownDatabase = definePrompt({
   needs: ['network_policy_create', 'network_policy_list', 'network_policy_delete', 'network_explain', 'workload_list', 'service_list'],
   args: z.strictObject({
     database,
-    client: z
-      .string()
-      .transform((text) => text.split(',').map((part) => part.trim()))
+    client: commaList
       .pipe(z.array(name).max(MAX_CLIENTS))
       .optional()
       .describe('Labels app=CLIENT of those that may connect, with commas between them, e.g. api,backup; when left out, they are found out first'),

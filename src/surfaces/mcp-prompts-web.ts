@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { host } from '../model/ingress.ts';
 import { name } from '../model/name.ts';
-import { call, definePrompt, inline, number, portNumber, steps } from './mcp-prompt.ts';
+import { call, commaList, definePrompt, inline, number, portNumber, steps } from './mcp-prompt.ts';
 
 const TELL = 'Then tell me the clusterIp and the urls.';
 
@@ -48,9 +48,7 @@ export const apiGateway = definePrompt({
   needs: ['service_create', 'ingress_create'],
   args: z.strictObject({
     host: host.describe('Host name of the API, e.g. api.example.com'),
-    backends: z
-      .string()
-      .transform((text) => text.split(',').map((part) => part.trim()))
+    backends: commaList
       // The service is called after its backend, with "-svc" behind it.
       .pipe(z.array(name.max(59, { error: 'a backend has at most 59 characters' })).max(MAX_BACKENDS))
       .refine((backends) => new Set(backends).size === backends.length, { error: 'each backend is named once' })
