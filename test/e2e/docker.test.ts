@@ -13,7 +13,7 @@ const serve = (name: string): string[] => ['sh', '-c', `mkdir -p /www; echo ${na
 
 const missing = whyNoEngine();
 if (missing !== undefined) process.stderr.write(`!! not run, no Docker Engine can be started (${missing}): containers and attached networks\n`);
-else void suite('with a Docker Engine', body);
+void suite('with a Docker Engine', { skip: missing ?? false }, body);
 
 /** Prints the answer, or fails with the reason on stderr; `TimeoutError` when nothing came back at all. */
 const CLIENT = `
