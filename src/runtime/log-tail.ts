@@ -6,10 +6,10 @@ import { join } from 'node:path';
 const TAIL_BYTES = 1024 * 1024;
 const LINE_CHARACTERS = 4096;
 // Operating system commands and other strings end in BEL or ST; then come CSI sequences and the two-byte ones.
-// oxlint-disable-next-line no-control-regex
+// oxlint-disable-next-line no-control-regex -- Terminal sequences are what it looks for.
 const ANSI = /\x1b[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b[ -/]*[0-~]/g;
 /** Controls but tab; marks that reorder, hide or break text for the reader: bidi, zero width, separators, byte order. */
-// oxlint-disable-next-line no-control-regex
+// oxlint-disable-next-line no-control-regex -- Terminal sequences are what it looks for.
 const HIDDEN = /[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
 
 /** The last `tail` lines of the log in this directory, oldest first; empty when there is none. */
