@@ -1,4 +1,4 @@
-/** What clients of revision 2026-07-28 listen to. The library serves `subscriptions/listen` by itself and tells nobody, so the message is read on its way there. It answers nothing. */
+/** What clients of revision 2026-07-28 listen to. The library serves `subscriptions/listen` by itself and tells nobody, so the message is read on its way there. It answers only one that can not begin. */
 import type { Transport } from '@modelcontextprotocol/server';
 import { z } from 'zod';
 import { toClawError } from '../errors.ts';
